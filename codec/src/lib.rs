@@ -1,0 +1,59 @@
+//! The weight block of packfed: how a delta is described, trained, quantized, summed and applied.
+//!
+//! Everything here is pure computation over slices. The crate knows nothing of tensors, networks,
+//! rounds, clocks or files, and reads no global randomness: every random choice comes from a
+//! [`Seed`] that the caller hands in.
+//!
+//! The path of one block through a round, type by type:
+//!
+//! ```text
+//!  Layout ──► Direct (forward, backward) ──► lane deltas ──► Encoder ──► Word (16 bytes)
+//!    │                                                                     │
+//!    └──► State (integers) ◄── apply ── Word ◄── Encoder ◄── mean ◄── Tally (integers)
+//!            │
+//!            └──► PackedLayer (Packed128 + residual) ──► merged weights
+//! ```
+//!
+//! | noun | file |
+//! |---|---|
+//! | keyed randomness | `seed.rs` |
+//! | the block's two seeds, 128 bits | `packed.rs` |
+//! | which blocks a model has, their positions and frequencies | `layout.rs` |
+//! | orthonormal cosine and sine bases | `basis.rs` |
+//! | which residual lanes a round trains | `window.rs` |
+//! | 16 bytes | `word.rs` |
+//! | floats to words and back | `quantize.rs` |
+//! | the integer model | `state.rs` |
+//! | the exact sum of many updates | `tally.rs` |
+//! | what a replica has missed, entropy-coded | `catchup.rs` |
+//! | `Δ·x` and its gradients without building Δ | `direct.rs`, `panel.rs` |
+//! | Δ built once, for inference | `merged.rs` |
+
+mod basis;
+mod catchup;
+mod direct;
+mod layout;
+mod merged;
+mod packed;
+mod panel;
+mod quantize;
+mod scalar;
+mod seed;
+mod state;
+mod tally;
+mod window;
+mod word;
+
+pub use basis::{Basis, dct_matrix, dst_matrix};
+pub use catchup::{CatchUpError, decode_catch_up, encode_catch_up, encode_step};
+pub use direct::{Direct, Gradients, Spectrum};
+pub use layout::{Block, Frequency, Layer, LayerSpec, Layout, LayoutDigest, LayoutError, Position, WAVE_LANES};
+pub use merged::{Merger, PackedLayer};
+pub use packed::{Packed128, PackedError};
+pub use quantize::{Clips, DecodedLane, EncodeError, Encoded, Encoder, Scales, decode_words};
+pub use scalar::Scalar;
+pub use seed::{Seed, Stream};
+pub use state::{QUANTUM_EXPONENT, State, StateDigest, StateError, StepWords};
+pub use tally::{Tally, TallyError};
+pub use window::Window;
+pub use word::{Profile, UnknownProfile, WORD_BYTES, Word};

@@ -1,0 +1,337 @@
+//! Floats to words and back: a power-of-two scale per layer and lane kind, stochastic or nearest rounding.
+//!
+//! Values are laid out by *slot*: block after block over the whole model, `window.width()` slots each,
+//! wave first; a block with fewer lanes than the window leaves its last slots unused and zero.
+//! Stochastic rounding `⌊v + u⌋`, u uniform in [0, 1), is unbiased (Gupta et al., ICML 2015).
+
+use thiserror::Error;
+
+use crate::layout::{Layout, WAVE_LANES};
+use crate::scalar::Scalar;
+use crate::seed::{Seed, Stream};
+use crate::state::QUANTUM_EXPONENT;
+use crate::window::Window;
+use crate::word::{Profile, WIDTH_MAX, WORD_BYTES, Word};
+
+/// The scales of one layer: a lane of value `q` stands for `q·2^exponent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scales {
+    /// Exponent of the wave's two lanes.
+    pub wave: i8,
+    /// Exponent of the residual lanes.
+    pub residual: i8,
+}
+
+impl Scales {
+    /// Exponents that a scale may have: from the state's own quantum, so that decoding is exact.
+    pub const EXPONENTS: std::ops::RangeInclusive<i8> = QUANTUM_EXPONENT..=8;
+
+    /// The exponent of a window lane.
+    #[must_use]
+    pub const fn exponent(self, lane: usize) -> i8 {
+        if lane < WAVE_LANES { self.wave } else { self.residual }
+    }
+}
+
+/// How many lanes of one layer did not fit their field and were held at its bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clips {
+    /// Of the wave's lanes.
+    pub wave: u32,
+    /// Of the residual lanes.
+    pub residual: u32,
+}
+
+/// An encoded update: one word a block, and what was clipped in each layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The words, 16 bytes a block, in layout order.
+    pub words: Vec<u8>,
+    /// Clipped lanes, a pair a layer.
+    pub clips: Vec<Clips>,
+}
+
+/// Why values or words do not fit a layout.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EncodeError {
+    /// Not one pair of scales a layer.
+    #[error("{found} pairs of scales for {layers} layers")]
+    ScaleCount {
+        /// Pairs given.
+        found: usize,
+        /// Layers of the layout.
+        layers: usize,
+    },
+    /// A scale that the integer state cannot add exactly.
+    #[error("layer {layer}: scale exponent {exponent} is outside -20 to 8")]
+    Scale {
+        /// Index of the layer.
+        layer: usize,
+        /// The exponent.
+        exponent: i8,
+    },
+    /// Not one value a slot.
+    #[error("{found} values for {slots} slots")]
+    ValueCount {
+        /// Values given.
+        found: usize,
+        /// Slots of the layout in this window.
+        slots: usize,
+    },
+    /// A value is infinite or not a number.
+    #[error("slot {slot} is not finite")]
+    NotFinite {
+        /// The slot.
+        slot: usize,
+    },
+    /// Not 16 bytes a block.
+    #[error("{found} bytes of words, the layout's {blocks} blocks take {}", blocks * WORD_BYTES)]
+    WordBytes {
+        /// Bytes given.
+        found: usize,
+        /// Blocks of the layout.
+        blocks: usize,
+    },
+    /// A lane that no position stands behind is not zero.
+    #[error("block {block}: lane {lane} of its word is {value}, the block has no such lane")]
+    Padding {
+        /// Block, counted over the whole layout.
+        block: usize,
+        /// Lane of the word.
+        lane: usize,
+        /// What it holds.
+        value: i32,
+    },
+}
+
+/// Quantizes slot values to words under one assignment.
+#[derive(Clone, Debug)]
+pub struct Encoder<'a> {
+    layout: &'a Layout,
+    profile: Profile,
+    window: Window,
+    scales: &'a [Scales],
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder for a profile, a turn of the window, and one pair of scales a layer.
+    ///
+    /// # Errors
+    /// If the scales do not fit the layout.
+    pub fn new(layout: &'a Layout, profile: Profile, turn: u32, scales: &'a [Scales]) -> Result<Self, EncodeError> {
+        check_scales(layout, scales)?;
+        Ok(Self { layout, profile, window: Window::new(profile, turn), scales })
+    }
+
+    /// Encodes with stochastic rounding; the same seed gives the same words.
+    ///
+    /// # Errors
+    /// If the number of values is wrong or one is not finite.
+    pub fn stochastic<S: Scalar>(&self, values: &[S], seed: &Seed) -> Result<Encoded, EncodeError> {
+        let mut stream: Stream = seed.stream();
+        self.encode(values, |scaled| (scaled + f64::from(stream.bits_32()) / (1u64 << 32) as f64).floor())
+    }
+
+    /// Encodes with rounding to nearest, ties to even.
+    ///
+    /// # Errors
+    /// If the number of values is wrong or one is not finite.
+    pub fn nearest<S: Scalar>(&self, values: &[S]) -> Result<Encoded, EncodeError> {
+        self.encode(values, f64::round_ties_even)
+    }
+
+    fn encode<S: Scalar>(&self, values: &[S], mut round: impl FnMut(f64) -> f64) -> Result<Encoded, EncodeError> {
+        let width = self.window.width();
+        let slots = self.layout.blocks() * width;
+        if values.len() != slots {
+            return Err(EncodeError::ValueCount { found: values.len(), slots });
+        }
+        if let Some(slot) = values.iter().position(|v| !v.to_f64().is_finite()) {
+            return Err(EncodeError::NotFinite { slot });
+        }
+        let mut words = Vec::with_capacity(self.layout.blocks() * WORD_BYTES);
+        let mut clips = vec![Clips::default(); self.layout.layers().len()];
+        let mut block_values = values.chunks_exact(width);
+        for ((layer, &scales), clips) in self.layout.layers().iter().zip(self.scales).zip(&mut clips) {
+            for (block, values) in layer.blocks().iter().zip(&mut block_values) {
+                let mut lanes = [0; WIDTH_MAX];
+                let used = self.window.lanes(block).count();
+                for (lane, (q, value)) in lanes.iter_mut().zip(values).take(used).enumerate() {
+                    let scaled = value.to_f64() * 2f64.powi(-i32::from(scales.exponent(lane)));
+                    *q = clip(round(scaled), self.profile.lane_max(lane), lane, clips);
+                }
+                words.extend_from_slice(&self.profile.pack(&lanes[..used]));
+            }
+        }
+        Ok(Encoded { words, clips })
+    }
+}
+
+fn clip(rounded: f64, max: i32, lane: usize, clips: &mut Clips) -> i32 {
+    let bound = f64::from(max);
+    if rounded.abs() > bound {
+        *(if lane < WAVE_LANES { &mut clips.wave } else { &mut clips.residual }) += 1;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "held within ±max")]
+    let q = rounded.clamp(-bound, bound) as i32;
+    q
+}
+
+/// One lane of a decoded word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodedLane {
+    /// Index of the layer.
+    pub layer: usize,
+    /// Slot: `block · width + lane of the word`.
+    pub slot: usize,
+    /// Lane of the state.
+    pub lane: usize,
+    /// Whether it belongs to the wave.
+    pub wave: bool,
+    /// The integer that the word holds.
+    pub q: i32,
+}
+
+/// Reads words in place and hands every lane to `visit`, in layout order.
+///
+/// # Errors
+/// If the length is not 16 bytes a block, or a lane without a position is not zero. Nothing is
+/// visited when the length is wrong; lanes before a bad padding lane have been.
+pub fn decode_words(
+    layout: &Layout,
+    profile: Profile,
+    turn: u32,
+    words: &[u8],
+    mut visit: impl FnMut(DecodedLane),
+) -> Result<(), EncodeError> {
+    let (chunks, rest) = words.as_chunks::<WORD_BYTES>();
+    if chunks.len() != layout.blocks() || !rest.is_empty() {
+        return Err(EncodeError::WordBytes { found: words.len(), blocks: layout.blocks() });
+    }
+    let window = Window::new(profile, turn);
+    let mut index = 0;
+    let mut lanes = [0; WIDTH_MAX];
+    for (layer_index, layer) in layout.layers().iter().enumerate() {
+        for block in layer.blocks() {
+            let word: &Word = &chunks[index];
+            profile.unpack(word, &mut lanes);
+            let first = layer.lanes().start + block.lane;
+            let mut used = 0;
+            for (slot, lane) in window.lanes(block).enumerate() {
+                let (q, wave) = (lanes[slot], slot < WAVE_LANES);
+                let slot = index * window.width() + slot;
+                visit(DecodedLane { layer: layer_index, slot, lane: first + lane, wave, q });
+                used += 1;
+            }
+            if let Some(extra) = lanes[used..profile.width()].iter().position(|&q| q != 0) {
+                let lane = used + extra;
+                return Err(EncodeError::Padding { block: index, lane, value: lanes[lane] });
+            }
+            index += 1;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn check_scales(layout: &Layout, scales: &[Scales]) -> Result<(), EncodeError> {
+    let layers = layout.layers().len();
+    if scales.len() != layers {
+        return Err(EncodeError::ScaleCount { found: scales.len(), layers });
+    }
+    for (layer, scales) in scales.iter().enumerate() {
+        for exponent in [scales.wave, scales.residual] {
+            if !Scales::EXPONENTS.contains(&exponent) {
+                return Err(EncodeError::Scale { layer, exponent });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::LayerSpec;
+
+    fn layout() -> Layout {
+        let spec = |name: &str, rows, cols| LayerSpec {
+            name: name.into(),
+            rows,
+            cols,
+            block: 4,
+            residual: 13,
+            gain_exponent: 4,
+        };
+        Layout::new(&Seed::from_number(1), vec![spec("a", 6, 8), spec("b", 5, 1)]).unwrap()
+    }
+
+    const SCALES: [Scales; 2] = [Scales { wave: -8, residual: -5 }, Scales { wave: -7, residual: -4 }];
+
+    fn decode(words: &[u8]) -> Vec<DecodedLane> {
+        let mut lanes = Vec::new();
+        decode_words(&layout(), Profile::Plain, 0, words, |lane| lanes.push(lane)).unwrap();
+        lanes
+    }
+
+    #[test]
+    fn values_on_the_grid_survive_either_rounding() {
+        let layout = layout();
+        let encoder = Encoder::new(&layout, Profile::Plain, 0, &SCALES).unwrap();
+        let values = vec![0.25f32; layout.blocks() * 14];
+        let nearest = encoder.nearest(&values).unwrap();
+        assert_eq!(nearest, encoder.stochastic(&values, &Seed::from_number(9)).unwrap());
+        for lane in decode(&nearest.words) {
+            let exponent = SCALES[lane.layer].exponent(if lane.wave { 0 } else { 2 });
+            assert_eq!(f64::from(lane.q) * 2f64.powi(exponent.into()), 0.25);
+        }
+    }
+
+    #[test]
+    fn stochastic_rounding_is_unbiased() {
+        let layout = layout();
+        let encoder = Encoder::new(&layout, Profile::Plain, 0, &SCALES).unwrap();
+        let values = vec![0.01f64; layout.blocks() * 14];
+        let (mut sum, mut count) = (0.0, 0.0);
+        for n in 0..400 {
+            let encoded = encoder.stochastic(&values, &Seed::from_number(n)).unwrap();
+            for lane in decode(&encoded.words).iter().filter(|lane| lane.layer == 0 && !lane.wave) {
+                sum += f64::from(lane.q) / 32.0;
+                count += 1.0;
+            }
+        }
+        // One draw has a standard deviation of about 0.0146; nearest rounding would give 0.
+        let mean: f64 = sum / count;
+        assert!((mean - 0.01).abs() < 5.0 * 0.0146 / f64::sqrt(count), "{mean}");
+    }
+
+    #[test]
+    fn clipped_lanes_are_counted_and_held_at_the_bound() {
+        let layout = layout();
+        let encoder = Encoder::new(&layout, Profile::Plain, 0, &SCALES).unwrap();
+        let encoded = encoder.nearest(&vec![-1e6f64; layout.blocks() * 14]).unwrap();
+        assert_eq!(encoded.clips[1], Clips { wave: 4, residual: 5 }, "blocks of 4×1 and 1×1");
+        assert!(decode(&encoded.words).iter().all(|lane| lane.q == if lane.wave { -32_767 } else { -127 }));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_with_its_numbers() {
+        let layout = layout();
+        let encoder = Encoder::new(&layout, Profile::Plain, 0, &SCALES).unwrap();
+        assert!(matches!(encoder.nearest(&[0.0f32; 3]), Err(EncodeError::ValueCount { found: 3, .. })));
+        let mut values = vec![0.0f32; layout.blocks() * 14];
+        values[5] = f32::NAN;
+        assert_eq!(encoder.nearest(&values), Err(EncodeError::NotFinite { slot: 5 }));
+        assert!(Encoder::new(&layout, Profile::Plain, 0, &SCALES[..1]).is_err());
+        let wide = [SCALES[0], Scales { wave: -21, residual: 0 }];
+        assert!(matches!(
+            Encoder::new(&layout, Profile::Plain, 0, &wide),
+            Err(EncodeError::Scale { layer: 1, exponent: -21 })
+        ));
+        let short = decode_words(&layout, Profile::Plain, 0, &[0; 17], |_| {});
+        assert_eq!(short, Err(EncodeError::WordBytes { found: 17, blocks: 6 }));
+        let mut words = vec![0; layout.blocks() * WORD_BYTES];
+        *words.last_mut().unwrap() = 3;
+        let padded = decode_words(&layout, Profile::Plain, 0, &words, |_| {});
+        assert_eq!(padded, Err(EncodeError::Padding { block: 5, lane: 13, value: 3 }));
+    }
+}

@@ -1,0 +1,70 @@
+//! Which residual lanes a round trains: the wave and the next `n` of a block's K.
+//!
+//! The window advances by `n` each turn and wraps modulo the block's own K, so all K take their
+//! turn; a block with at most `n` positions trains them all each time. It knows no round numbers:
+//! a turn is just a count.
+
+use crate::layout::{Block, WAVE_LANES};
+use crate::word::Profile;
+
+/// The lanes of a word under one profile and turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    turn: u32,
+    lanes: usize,
+}
+
+impl Window {
+    /// The window of a profile at a turn.
+    #[must_use]
+    pub const fn new(profile: Profile, turn: u32) -> Self {
+        Self { turn, lanes: profile.residual_lanes() }
+    }
+
+    /// Lanes of a word, the wave's two included: the stride of a delta array.
+    #[must_use]
+    pub const fn width(&self) -> usize {
+        WAVE_LANES + self.lanes
+    }
+
+    /// The block's residual lanes in this window, in word order: indices below the block's K.
+    pub fn residual(&self, block: &Block) -> impl Iterator<Item = usize> + use<> {
+        let (count, start) = (block.residual, self.turn as usize * self.lanes);
+        (0..self.lanes.min(count)).map(move |slot| (start + slot) % count)
+    }
+
+    /// The block's lanes in this window, in word order: indices into the block's lanes, wave first.
+    pub fn lanes(&self, block: &Block) -> impl Iterator<Item = usize> + use<> {
+        (0..WAVE_LANES).chain(self.residual(block).map(|k| WAVE_LANES + k))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{LayerSpec, Layout};
+    use crate::seed::Seed;
+
+    fn block(residual: usize) -> Block {
+        let spec = LayerSpec { name: "w".into(), rows: 28, cols: 28, block: 28, residual, gain_exponent: 4 };
+        Layout::new(&Seed::from_number(1), vec![spec]).unwrap().layers()[0].blocks()[0].clone()
+    }
+
+    #[test]
+    fn all_lanes_take_their_turn_equally() {
+        let block = block(30);
+        let mut seen = vec![0; 30];
+        for turn in 0..5 {
+            Window::new(Profile::Plain, turn).residual(&block).for_each(|k| seen[k] += 1);
+        }
+        assert!(seen.iter().all(|&n| n == 2), "{seen:?}");
+    }
+
+    #[test]
+    fn a_small_block_trains_all_it_has() {
+        let mut lanes: Vec<_> = Window::new(Profile::Plain, 9).residual(&block(5)).collect();
+        lanes.sort_unstable();
+        assert_eq!(lanes, [0, 1, 2, 3, 4]);
+        assert_eq!(Window::new(Profile::Plain, 9).residual(&block(0)).count(), 0);
+    }
+}
