@@ -10,8 +10,8 @@ use crate::layout::{Layout, WAVE_LANES};
 use crate::scalar::Scalar;
 use crate::seed::{Seed, Stream};
 use crate::state::QUANTUM_EXPONENT;
-use crate::window::Window;
-use crate::word::{Profile, WIDTH_MAX, WORD_BYTES, Word};
+use crate::window::{Slot, Window};
+use crate::word::{Profile, WIDTH_MAX, WORD_BYTES};
 
 /// The scales of one layer: a lane of value `q` stands for `q·2^exponent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,10 @@ impl Scales {
     /// Exponents that a scale may have: from the state's own quantum, so that decoding is exact.
     pub const EXPONENTS: std::ops::RangeInclusive<i8> = QUANTUM_EXPONENT..=8;
 
-    /// The exponent of a window lane.
+    /// The exponent of a lane of the wave, or of the residual.
     #[must_use]
-    pub const fn exponent(self, lane: usize) -> i8 {
-        if lane < WAVE_LANES { self.wave } else { self.residual }
+    pub const fn exponent(self, wave: bool) -> i8 {
+        if wave { self.wave } else { self.residual }
     }
 }
 
@@ -157,7 +157,7 @@ impl<'a> Encoder<'a> {
                 let mut lanes = [0; WIDTH_MAX];
                 let used = self.window.lanes(block).count();
                 for (lane, (q, value)) in lanes.iter_mut().zip(values).take(used).enumerate() {
-                    let scaled = value.to_f64() * 2f64.powi(-i32::from(scales.exponent(lane)));
+                    let scaled = value.to_f64() * 2f64.powi(-i32::from(scales.exponent(lane < WAVE_LANES)));
                     *q = clip(round(scaled), self.profile.lane_max(lane), lane, clips);
                 }
                 words.extend_from_slice(&self.profile.pack(&lanes[..used]));
@@ -177,60 +177,38 @@ fn clip(rounded: f64, max: i32, lane: usize, clips: &mut Clips) -> i32 {
     q
 }
 
-/// One lane of a decoded word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodedLane {
-    /// Index of the layer.
-    pub layer: usize,
-    /// Slot: `block · width + lane of the word`.
-    pub slot: usize,
-    /// Lane of the state.
-    pub lane: usize,
-    /// Whether it belongs to the wave.
-    pub wave: bool,
-    /// The integer that the word holds.
-    pub q: i32,
-}
-
-/// Reads words in place and hands every lane to `visit`, in layout order.
+/// Reads words in place and hands every slot and its integer to `visit`, in layout order.
 ///
 /// # Errors
 /// If the length is not 16 bytes a block, or a lane without a position is not zero. Nothing is
-/// visited when the length is wrong; lanes before a bad padding lane have been.
+/// visited when the length is wrong; slots before a bad padding lane have been.
 pub fn decode_words(
     layout: &Layout,
     profile: Profile,
     turn: u32,
     words: &[u8],
-    mut visit: impl FnMut(DecodedLane),
+    mut visit: impl FnMut(Slot, i32),
 ) -> Result<(), EncodeError> {
     let (chunks, rest) = words.as_chunks::<WORD_BYTES>();
     if chunks.len() != layout.blocks() || !rest.is_empty() {
         return Err(EncodeError::WordBytes { found: words.len(), blocks: layout.blocks() });
     }
     let window = Window::new(profile, turn);
-    let mut index = 0;
     let mut lanes = [0; WIDTH_MAX];
-    for (layer_index, layer) in layout.layers().iter().enumerate() {
-        for block in layer.blocks() {
-            let word: &Word = &chunks[index];
-            profile.unpack(word, &mut lanes);
-            let first = layer.lanes().start + block.lane;
-            let mut used = 0;
-            for (slot, lane) in window.lanes(block).enumerate() {
-                let (q, wave) = (lanes[slot], slot < WAVE_LANES);
-                let slot = index * window.width() + slot;
-                visit(DecodedLane { layer: layer_index, slot, lane: first + lane, wave, q });
-                used += 1;
-            }
-            if let Some(extra) = lanes[used..profile.width()].iter().position(|&q| q != 0) {
-                let lane = used + extra;
-                return Err(EncodeError::Padding { block: index, lane, value: lanes[lane] });
-            }
-            index += 1;
+    let mut padding = None;
+    window.for_each_block(layout, |index, slots| {
+        profile.unpack(&chunks[index], &mut lanes);
+        let mut used = 0;
+        for (slot, &q) in slots.zip(&lanes) {
+            visit(slot, q);
+            used += 1;
         }
-    }
-    Ok(())
+        if let Some(extra) = lanes[used..profile.width()].iter().position(|&q| q != 0) {
+            let lane = used + extra;
+            padding.get_or_insert(EncodeError::Padding { block: index, lane, value: lanes[lane] });
+        }
+    });
+    padding.map_or(Ok(()), Err)
 }
 
 pub(crate) fn check_scales(layout: &Layout, scales: &[Scales]) -> Result<(), EncodeError> {
@@ -267,9 +245,9 @@ mod tests {
 
     const SCALES: [Scales; 2] = [Scales { wave: -8, residual: -5 }, Scales { wave: -7, residual: -4 }];
 
-    fn decode(words: &[u8]) -> Vec<DecodedLane> {
+    fn decode(words: &[u8]) -> Vec<(Slot, i32)> {
         let mut lanes = Vec::new();
-        decode_words(&layout(), Profile::Plain, 0, words, |lane| lanes.push(lane)).unwrap();
+        decode_words(&layout(), Profile::Plain, 0, words, |slot, q| lanes.push((slot, q))).unwrap();
         lanes
     }
 
@@ -280,9 +258,9 @@ mod tests {
         let values = vec![0.25f32; layout.blocks() * 14];
         let nearest = encoder.nearest(&values).unwrap();
         assert_eq!(nearest, encoder.stochastic(&values, &Seed::from_number(9)).unwrap());
-        for lane in decode(&nearest.words) {
-            let exponent = SCALES[lane.layer].exponent(if lane.wave { 0 } else { 2 });
-            assert_eq!(f64::from(lane.q) * 2f64.powi(exponent.into()), 0.25);
+        for (slot, q) in decode(&nearest.words) {
+            let exponent = SCALES[slot.layer].exponent(slot.wave);
+            assert_eq!(f64::from(q) * 2f64.powi(exponent.into()), 0.25);
         }
     }
 
@@ -294,8 +272,8 @@ mod tests {
         let (mut sum, mut count) = (0.0, 0.0);
         for n in 0..400 {
             let encoded = encoder.stochastic(&values, &Seed::from_number(n)).unwrap();
-            for lane in decode(&encoded.words).iter().filter(|lane| lane.layer == 0 && !lane.wave) {
-                sum += f64::from(lane.q) / 32.0;
+            for (_, q) in decode(&encoded.words).iter().filter(|(slot, _)| slot.layer == 0 && !slot.wave) {
+                sum += f64::from(*q) / 32.0;
                 count += 1.0;
             }
         }
@@ -310,7 +288,7 @@ mod tests {
         let encoder = Encoder::new(&layout, Profile::Plain, 0, &SCALES).unwrap();
         let encoded = encoder.nearest(&vec![-1e6f64; layout.blocks() * 14]).unwrap();
         assert_eq!(encoded.clips[1], Clips { wave: 4, residual: 5 }, "blocks of 4×1 and 1×1");
-        assert!(decode(&encoded.words).iter().all(|lane| lane.q == if lane.wave { -32_767 } else { -127 }));
+        assert!(decode(&encoded.words).iter().all(|(slot, q)| *q == if slot.wave { -32_767 } else { -127 }));
     }
 
     #[test]
@@ -327,11 +305,11 @@ mod tests {
             Encoder::new(&layout, Profile::Plain, 0, &wide),
             Err(EncodeError::Scale { layer: 1, exponent: -21 })
         ));
-        let short = decode_words(&layout, Profile::Plain, 0, &[0; 17], |_| {});
+        let short = decode_words(&layout, Profile::Plain, 0, &[0; 17], |_, _| {});
         assert_eq!(short, Err(EncodeError::WordBytes { found: 17, blocks: 6 }));
         let mut words = vec![0; layout.blocks() * WORD_BYTES];
         *words.last_mut().unwrap() = 3;
-        let padded = decode_words(&layout, Profile::Plain, 0, &words, |_| {});
+        let padded = decode_words(&layout, Profile::Plain, 0, &words, |_, _| {});
         assert_eq!(padded, Err(EncodeError::Padding { block: 5, lane: 13, value: 3 }));
     }
 }

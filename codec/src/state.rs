@@ -147,16 +147,27 @@ impl State {
     /// # Errors
     /// If the words do not fit the layout, or a lane would overflow.
     pub fn apply(&mut self, profile: Profile, step: &StepWords) -> Result<(), StateError> {
+        self.add(profile, step, 1)
+    }
+
+    /// Takes a step back exactly, the inverse of [`State::apply`]; on an error the state is as it was.
+    ///
+    /// # Errors
+    /// As [`State::apply`].
+    pub fn retract(&mut self, profile: Profile, step: &StepWords) -> Result<(), StateError> {
+        self.add(profile, step, -1)
+    }
+
+    fn add(&mut self, profile: Profile, step: &StepWords, sign: i64) -> Result<(), StateError> {
         check_scales(&self.layout, &step.scales)?;
         let mut next = self.lanes.clone();
         let mut overflow = None;
-        decode_words(&self.layout, profile, step.turn, &step.words, |decoded| {
-            let scales = step.scales[decoded.layer];
-            let exponent = if decoded.wave { scales.wave } else { scales.residual };
-            let sum = i64::from(next[decoded.lane]) + (i64::from(decoded.q) << (exponent - QUANTUM_EXPONENT));
-            match i32::try_from(sum) {
-                Ok(sum) => next[decoded.lane] = sum,
-                Err(_) => overflow = Some(decoded.lane),
+        decode_words(&self.layout, profile, step.turn, &step.words, |slot, q| {
+            let exponent = step.scales[slot.layer].exponent(slot.wave);
+            let change = i64::from(q) << (exponent - QUANTUM_EXPONENT);
+            match i32::try_from(i64::from(next[slot.lane]) + sign * change) {
+                Ok(sum) => next[slot.lane] = sum,
+                Err(_) => overflow = Some(slot.lane),
             }
         })?;
         match overflow {
@@ -186,18 +197,24 @@ impl State {
         self.lanes[layer.lanes()].iter().map(|&lane| S::from_f64(value(lane))).collect()
     }
 
+    /// The value of one lane.
+    #[must_use]
+    pub fn value(&self, lane: usize) -> f64 {
+        value(self.lanes[lane])
+    }
+
     /// The wave `z = (x, y)` of one block.
     #[must_use]
     pub fn wave(&self, layer: &Layer, block: &Block) -> (f64, f64) {
         let first = layer.lanes().start + block.lane;
         debug_assert_eq!(WAVE_LANES, 2, "x and y");
-        (value(self.lanes[first]), value(self.lanes[first + 1]))
+        (self.value(first), self.value(first + 1))
     }
 }
 
 /// The real number that a lane's integer stands for.
 #[must_use]
-pub(crate) fn value(lane: i32) -> f64 {
+fn value(lane: i32) -> f64 {
     f64::from(lane) * 2f64.powi(i32::from(QUANTUM_EXPONENT))
 }
 
@@ -227,6 +244,8 @@ mod tests {
         assert_eq!(lanes[2 + 12], 1 << 16);
         assert_eq!(lanes[2], 5 << 16);
         assert_eq!(lanes[2 + 8], 0, "not in the window");
+        state.retract(Profile::Plain, &step(1, [5, -7, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])).unwrap();
+        assert_eq!(state, State::zero(layout()));
     }
 
     #[test]

@@ -52,9 +52,9 @@ impl Tally {
             return Err(TallyError::NoWeight);
         }
         let total = self.weight.checked_add(weight).ok_or(TallyError::Weight)?;
-        decode_words(layout, self.profile, self.turn, words, |_| {})?;
-        decode_words(layout, self.profile, self.turn, words, |decoded| {
-            self.sums[decoded.slot] += i64::from(decoded.q) * i64::from(weight);
+        decode_words(layout, self.profile, self.turn, words, |_, _| {})?;
+        decode_words(layout, self.profile, self.turn, words, |slot, q| {
+            self.sums[slot.index] += i64::from(q) * i64::from(weight);
         })?;
         self.weight = total;
         Ok(())

@@ -4,8 +4,21 @@
 //! turn; a block with at most `n` positions trains them all each time. It knows no round numbers:
 //! a turn is just a count.
 
-use crate::layout::{Block, WAVE_LANES};
+use crate::layout::{Block, Layout, WAVE_LANES};
 use crate::word::Profile;
+
+/// One lane of the window, in one block: where it stands in an update, and which lane of the state it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Index of the layer.
+    pub layer: usize,
+    /// Place among an update's values: `block · window.width() + lane of the word`.
+    pub index: usize,
+    /// Lane of the state.
+    pub lane: usize,
+    /// Whether it belongs to the wave.
+    pub wave: bool,
+}
 
 /// The lanes of a word under one profile and turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +49,29 @@ impl Window {
     /// The block's lanes in this window, in word order: indices into the block's lanes, wave first.
     pub fn lanes(&self, block: &Block) -> impl Iterator<Item = usize> + use<> {
         (0..WAVE_LANES).chain(self.residual(block).map(|k| WAVE_LANES + k))
+    }
+
+    /// Every slot of a layout in this window, in layout order.
+    pub fn for_each_slot(&self, layout: &Layout, mut visit: impl FnMut(Slot)) {
+        self.for_each_block(layout, |_, slots| slots.for_each(&mut visit));
+    }
+
+    /// Every block of a layout, by its number over the whole layout, with its slots in this window.
+    pub(crate) fn for_each_block(&self, layout: &Layout, mut visit: impl FnMut(usize, &mut dyn Iterator<Item = Slot>)) {
+        let mut number = 0;
+        for (layer_index, layer) in layout.layers().iter().enumerate() {
+            for block in layer.blocks() {
+                let first = layer.lanes().start + block.lane;
+                let mut slots = self.lanes(block).enumerate().map(|(of_word, lane)| Slot {
+                    layer: layer_index,
+                    index: number * self.width() + of_word,
+                    lane: first + lane,
+                    wave: of_word < WAVE_LANES,
+                });
+                visit(number, &mut slots);
+                number += 1;
+            }
+        }
     }
 }
 

@@ -1,0 +1,350 @@
+//! The head: the current global model, and how a round's sum becomes its next version.
+//!
+//! ```text
+//!   Tally ─► mean ─► server optimizer ─► + what the last encodings lost ─► words ─► state, version + 1
+//!                                              ▲                             │
+//!                                              └──────── encoding residual ◄─┘
+//! ```
+//!
+//! The head applies the *decoded* words to its own state, so replicas agree with it by construction.
+//! It knows nothing of workers or phases, and stores nothing itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use packfed_codec::{
+    EncodeError, Encoder, Layout, Profile, Scales, State, StateDigest, StateError, StepWords, Tally, Window,
+    decode_words, encode_catch_up, encode_step,
+};
+use thiserror::Error;
+
+use crate::optimizer::ServerOptimizer;
+
+/// How the way down is encoded and remembered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeadPlan {
+    /// Packing of the words.
+    pub profile: Profile,
+    /// The server optimizer.
+    pub optimizer: ServerOptimizer,
+    /// Quantization levels that the root mean square of a step spans. Few levels make what a worker
+    /// missed small; what they lose is kept in the encoding residual and sent later.
+    pub levels: f64,
+    /// Past steps that are kept, to bring a worker up to date without a whole checkpoint.
+    pub history: usize,
+}
+
+/// Everything of a head that outlives the process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeadRecord {
+    /// Number of commits.
+    pub version: u64,
+    /// The model.
+    pub state: State,
+    /// Server-optimizer memory, lane after lane.
+    pub memory: Vec<f64>,
+    /// What encodings have lost so far, a number a lane.
+    pub lost: Vec<f64>,
+    /// The most recent steps, oldest first; the last one led to `version`.
+    pub past: VecDeque<StepWords>,
+}
+
+/// Why a round's sum did not become a version.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HeadError {
+    /// The words or scales do not fit the layout.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// A step does not fit the state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Nothing was added.
+    #[error("no update was added")]
+    Empty,
+}
+
+/// The current global model.
+#[derive(Clone, Debug)]
+pub struct Head {
+    plan: HeadPlan,
+    record: HeadRecord,
+    digests: VecDeque<StateDigest>,
+}
+
+impl Head {
+    /// Version 0: Δ is zero.
+    #[must_use]
+    pub fn new(plan: HeadPlan, layout: Arc<Layout>) -> Self {
+        let lanes = layout.lanes();
+        let memory = vec![0.0; lanes * plan.optimizer.memory_of_a_lane()];
+        let state = State::zero(layout);
+        let record = HeadRecord { version: 0, state, memory, lost: vec![0.0; lanes], past: VecDeque::new() };
+        Self { plan, digests: VecDeque::from([record.state.digest()]), record }
+    }
+
+    /// A head as it was stored.
+    ///
+    /// # Errors
+    /// If a stored step does not fit the state.
+    pub fn restore(plan: HeadPlan, record: HeadRecord) -> Result<Self, HeadError> {
+        let mut digests = VecDeque::from([record.state.digest()]);
+        let mut state = record.state.clone();
+        for step in record.past.iter().rev() {
+            state.retract(plan.profile, step)?;
+            digests.push_front(state.digest());
+        }
+        Ok(Self { plan, record, digests })
+    }
+
+    /// What is to be stored.
+    #[must_use]
+    pub const fn record(&self) -> &HeadRecord {
+        &self.record
+    }
+
+    /// The model.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.record.state
+    }
+
+    /// Number of commits.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.record.version
+    }
+
+    /// Digest of the model.
+    ///
+    /// # Panics
+    /// Never: a head always remembers its own digest.
+    #[must_use]
+    pub fn digest(&self) -> StateDigest {
+        *self.digests.back().expect("the current version's digest is kept")
+    }
+
+    /// Digest of a version, if it is remembered.
+    #[must_use]
+    pub fn digest_of(&self, version: u64) -> Option<StateDigest> {
+        let back = usize::try_from(self.record.version.checked_sub(version)?).ok()?;
+        self.digests.iter().rev().nth(back).copied()
+    }
+
+    /// What a replica at `version` is missing, in the smallest exact form; everything, from version 0,
+    /// for a version that is not remembered. Returns the version it applies to, and the body.
+    ///
+    /// # Panics
+    /// Never: past steps were applied to this state.
+    #[must_use]
+    pub fn catch_up(&self, version: u64) -> (u64, Vec<u8>) {
+        let current = &self.record.state;
+        let whole = || encode_catch_up(&State::zero(current.layout().clone()), current);
+        let missed = self.record.version.checked_sub(version).and_then(|n| usize::try_from(n).ok());
+        let Some(missed) = missed.filter(|&n| n <= self.record.past.len()) else {
+            return (0, whole());
+        };
+        let mut from = current.clone();
+        for step in self.record.past.iter().rev().take(missed) {
+            from.retract(self.plan.profile, step).expect("a step that was applied can be taken back");
+        }
+        let sum = encode_catch_up(&from, current);
+        let step = self.record.past.back().filter(|_| missed == 1).map(encode_step);
+        (version, step.filter(|step| step.len() < sum.len()).unwrap_or(sum))
+    }
+
+    /// Steps the head by a round's sum; on an error the head is as it was.
+    ///
+    /// # Errors
+    /// If the sum is empty or does not fit.
+    pub fn commit(&mut self, tally: &Tally, turn: u32, scales: &[Scales]) -> Result<&StepWords, HeadError> {
+        if tally.weight() == 0 {
+            return Err(HeadError::Empty);
+        }
+        let mut next = self.record.clone();
+        let layout = next.state.layout().clone();
+        let window = Window::new(self.plan.profile, turn);
+        let mut targets = self.targets(&mut next, tally, &window, scales);
+        let scales = self.step_scales(&layout, &window, &targets);
+        hold_within_bounds(&mut targets, &next.state, &window, &scales);
+        let words = Encoder::new(&layout, self.plan.profile, turn, &scales)?.nearest(&targets)?.words;
+        let step = StepWords { turn, scales, words };
+        next.state.apply(self.plan.profile, &step)?;
+        decode_words(&layout, self.plan.profile, turn, &step.words, |slot, q| {
+            let exponent = step.scales[slot.layer].exponent(slot.wave);
+            next.lost[slot.lane] = targets[slot.index] - f64::from(q) * 2f64.powi(exponent.into());
+        })?;
+        next.version += 1;
+        next.past.push_back(step);
+        while next.past.len() > self.plan.history {
+            next.past.pop_front();
+        }
+        self.digests.push_back(next.state.digest());
+        while self.digests.len() > self.plan.history + 1 {
+            self.digests.pop_front();
+        }
+        self.record = next;
+        self.record.past.back().ok_or(HeadError::Empty)
+    }
+
+    /// What each slot should move by: the optimizer's step plus what earlier encodings lost.
+    fn targets(&self, next: &mut HeadRecord, tally: &Tally, window: &Window, scales: &[Scales]) -> Vec<f64> {
+        let layout = next.state.layout().clone();
+        let memory = self.plan.optimizer.memory_of_a_lane();
+        let mut targets = vec![0.0; layout.blocks() * window.width()];
+        window.for_each_slot(&layout, |slot| {
+            let delta = tally.mean(slot.index) * 2f64.powi(scales[slot.layer].exponent(slot.wave).into());
+            let own = &mut next.memory[slot.lane * memory..(slot.lane + 1) * memory];
+            targets[slot.index] = self.plan.optimizer.step(own, delta) + next.lost[slot.lane];
+        });
+        targets
+    }
+
+    /// Power-of-two scales at which the root mean square of the targets spans the plan's levels.
+    fn step_scales(&self, layout: &Layout, window: &Window, targets: &[f64]) -> Vec<Scales> {
+        let mut squares = vec![[(0.0, 0u32); 2]; layout.layers().len()];
+        window.for_each_slot(layout, |slot| {
+            let (sum, count) = &mut squares[slot.layer][usize::from(!slot.wave)];
+            *sum += targets[slot.index] * targets[slot.index];
+            *count += 1;
+        });
+        let scale = |(sum, count): (f64, u32)| power_of_two((sum / f64::from(count.max(1))).sqrt() / self.plan.levels);
+        squares.into_iter().map(|[wave, residual]| Scales { wave: scale(wave), residual: scale(residual) }).collect()
+    }
+}
+
+/// Holds targets to whole quanta that keep each lane within the wave's gain and the state's range, so
+/// that rounding cannot lead out of them.
+fn hold_within_bounds(targets: &mut [f64], state: &State, window: &Window, scales: &[Scales]) {
+    let layout = state.layout();
+    window.for_each_slot(layout, |slot| {
+        let bound = if slot.wave { wave_bound(layout, slot.layer) } else { LANE_BOUND };
+        let quantum = 2f64.powi(scales[slot.layer].exponent(slot.wave).into());
+        let room = |room: f64| (room.max(0.0) / quantum).floor() * quantum;
+        let value = state.value(slot.lane);
+        let target = &mut targets[slot.index];
+        *target = target.clamp(-room(bound + value), room(bound - value));
+    });
+}
+
+/// Largest magnitude of a residual lane, half of what the state can hold.
+const LANE_BOUND: f64 = 1024.0;
+
+/// Each of x and y is held to `g/√2`, so that their radius stays within the gain.
+fn wave_bound(layout: &Layout, layer: usize) -> f64 {
+    layout.layers()[layer].gain() * std::f64::consts::FRAC_1_SQRT_2
+}
+
+/// The exponent of the largest power of two that is at most `value`, held to what a scale may be.
+fn power_of_two(value: f64) -> i8 {
+    let (low, high) = (*Scales::EXPONENTS.start(), *Scales::EXPONENTS.end());
+    (low..=high).rev().find(|&e| 2f64.powi(e.into()) <= value).unwrap_or(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use packfed_codec::{LayerSpec, Seed, decode_catch_up};
+
+    use super::*;
+
+    const SCALES: [Scales; 1] = [Scales { wave: -12, residual: -6 }];
+
+    fn layout() -> Arc<Layout> {
+        let spec = LayerSpec { name: "w".into(), rows: 9, cols: 8, block: 4, residual: 14, gain_exponent: 4 };
+        Arc::new(Layout::new(&Seed::from_number(1), vec![spec]).unwrap())
+    }
+
+    fn plan(optimizer: ServerOptimizer) -> HeadPlan {
+        HeadPlan { profile: Profile::Plain, optimizer, levels: 2.0, history: 3 }
+    }
+
+    fn average() -> HeadPlan {
+        plan(ServerOptimizer::FedAvg { rate: 1.0 })
+    }
+
+    /// A round whose lanes all have the same uneven updates, from a seed.
+    fn tally(layout: &Layout, seed: u64) -> Tally {
+        let mut tally = Tally::new(layout, Profile::Plain, 0);
+        let mut stream = Seed::from_number(seed).stream();
+        for weight in [3, 5] {
+            let values: Vec<f64> = (0..layout.blocks() * 14).map(|_| stream.unit() - 0.4).collect();
+            let words = Encoder::new(layout, Profile::Plain, 0, &SCALES).unwrap().nearest(&values).unwrap().words;
+            tally.add(layout, &words, weight).unwrap();
+        }
+        tally
+    }
+
+    fn committed(plan: HeadPlan, rounds: u64) -> Head {
+        let layout = layout();
+        let mut head = Head::new(plan, layout.clone());
+        for round in 0..rounds {
+            head.commit(&tally(&layout, round), u32::try_from(round).unwrap(), &SCALES).unwrap();
+        }
+        head
+    }
+
+    #[test]
+    fn what_an_encoding_loses_is_made_good_later() {
+        let layout = layout();
+        let mut head = Head::new(average(), layout.clone());
+        let tally = tally(&layout, 7);
+        let expected =
+            |slot: Slot, rounds: f64| tally.mean(slot.index) * 2f64.powi(SCALES[0].exponent(slot.wave).into()) * rounds;
+        let mut worst = [0.0f64; 2];
+        for (after, worst) in worst.iter_mut().enumerate() {
+            let until = if after == 0 { 1 } else { 20 };
+            while head.version() < until {
+                head.commit(&tally, 0, &SCALES).unwrap();
+            }
+            Window::new(Profile::Plain, 0).for_each_slot(&layout, |slot| {
+                *worst = worst.max((head.state().value(slot.lane) - expected(slot, until as f64)).abs());
+            });
+        }
+        assert!(worst[0] > 0.01 && worst[1] < 2.0 * worst[0], "the error does not grow with rounds: {worst:?}");
+    }
+
+    #[test]
+    fn every_remembered_version_catches_up_and_an_older_one_gets_a_checkpoint() {
+        let head = committed(average(), 5);
+        let mut older = vec![(0, committed(average(), 0)), (1, committed(average(), 1))];
+        older.extend((2..=5).map(|n| (n, committed(average(), n))));
+        for (version, past) in older {
+            let (from, body) = head.catch_up(version);
+            assert_eq!(from, if version >= 2 { version } else { 0 }, "three steps are kept");
+            let mut replica = if from == 0 { State::zero(layout()) } else { past.state().clone() };
+            decode_catch_up(&mut replica, Profile::Plain, &body).unwrap();
+            assert_eq!(replica.digest(), head.digest());
+        }
+    }
+
+    #[test]
+    fn a_restored_head_goes_on_as_if_it_had_not_stopped() {
+        let plan = plan(ServerOptimizer::FedAdam { rate: 0.1, beta1: 0.9, beta2: 0.99, tau: 1e-3 });
+        let mut stopped = Head::restore(plan, committed(plan, 3).record().clone()).unwrap();
+        stopped.commit(&tally(&layout(), 3), 3, &SCALES).unwrap();
+        let whole = committed(plan, 4);
+        assert_eq!(stopped.record(), whole.record());
+        assert_eq!(stopped.digest_of(2), whole.digest_of(2));
+        assert_eq!(whole.digest_of(9), None);
+    }
+
+    #[test]
+    fn the_wave_stays_within_its_gain() {
+        let head = committed(plan(ServerOptimizer::FedAvg { rate: 1e4 }), 3);
+        let layer = &head.state().layout().layers()[0];
+        for block in layer.blocks() {
+            let (x, y) = head.state().wave(layer, block);
+            assert!(x.hypot(y) <= layer.gain() * 1.001, "{x}, {y}");
+        }
+    }
+
+    #[test]
+    fn an_empty_round_changes_nothing() {
+        let mut head = committed(average(), 2);
+        let before = head.record().clone();
+        let empty = Tally::new(&layout(), Profile::Plain, 2);
+        assert_eq!(head.commit(&empty, 2, &SCALES), Err(HeadError::Empty));
+        assert_eq!(head.record(), &before);
+    }
+
+    use packfed_codec::Slot;
+}

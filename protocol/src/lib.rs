@@ -1,0 +1,39 @@
+//! What travels between worker and coordinator: ids, frames, messages, signatures, endpoints.
+//!
+//! Bytes become a [`FrameHeader`], then a [`Message`], and an update then goes from [`Signed`] to
+//! [`Verified`]; every step is another type, so none can be skipped. A failure at any step is a
+//! [`Rejection`] with a number that never changes its meaning.
+//!
+//! This crate does not know what the words of a payload mean (that is the codec's), who is
+//! admitted (the registry's), or what a round is (the coordinator's). It reads no clock; only
+//! [`Identity::generate`] and [`Token::generate`] draw randomness. Sockets are behind the feature
+//! `quic`; everything else is bytes in, values out.
+
+mod frame;
+mod id;
+mod identity;
+mod limits;
+mod message;
+mod rejection;
+mod timestamp;
+mod token;
+mod update;
+
+pub mod wire;
+
+#[cfg(feature = "quic")]
+pub mod quic;
+
+pub use frame::{FrameError, FrameHeader, FrameType, HEADER_BYTES, MAGIC, PROTOCOL_VERSION};
+pub use id::{CoordinatorId, Digest, HexError, Round, RunId, Version, WorkerId};
+pub use identity::{Identity, IdentityError};
+pub use limits::{DETAIL_BYTES_MAX, LAYER_NAME_BYTES_MAX, LAYERS_MAX, Limits, NAME_CHARS_MAX, WORD_BYTES};
+pub use message::{
+    Assignment, CatchUp, CheckIn, Enroll, Enrolled, Finished, LaneScales, LayerPlan, Message, Outcome, Plan, Refused,
+    Status, Verdict,
+};
+pub use rejection::{Rejection, RejectionCode};
+pub use timestamp::Timestamp;
+pub use token::Token;
+pub use update::{LaneClips, SIGNATURE_BYTES, Signed, UPDATE_DOMAIN, UpdateHeader, Verified};
+pub use wire::DecodeError;

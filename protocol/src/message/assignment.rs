@@ -1,0 +1,45 @@
+//! A round's work for one worker.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Round, Version};
+use crate::limits::{self, LAYERS_MAX};
+use crate::wire::{self, DecodeError};
+
+/// Train this round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Which round.
+    pub round: Round,
+    /// The state to train from.
+    pub base: Version,
+    /// Which turn of the residual window is trained.
+    pub turn: u32,
+    /// Local optimizer steps.
+    pub steps: u32,
+    /// Examples per step.
+    pub batch: u32,
+    /// Local learning rate, in orthonormal-coefficient units.
+    pub learning_rate: f32,
+    /// Milliseconds from now in which the update has to arrive.
+    pub deadline_ms: u64,
+    /// The scales to quantize with, one pair per layer, at most [`LAYERS_MAX`].
+    pub scales: Vec<LaneScales>,
+}
+
+/// A layer's two scales. Each is the exponent of a power of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneScales {
+    /// Of the wave's lanes, x and y.
+    pub wave: i8,
+    /// Of the residual's lanes.
+    pub residual: i8,
+}
+
+impl Assignment {
+    pub(super) fn decode(body: &[u8]) -> Result<Assignment, DecodeError> {
+        let assignment: Assignment = wire::from_bytes(body)?;
+        limits::check_length("scales", assignment.scales.len(), LAYERS_MAX)?;
+        Ok(assignment)
+    }
+}

@@ -1,0 +1,9 @@
+//! The wire format, from the outside: what every message looks like, and what happens to bytes
+//! that are not one.
+
+mod bounds;
+mod golden;
+mod properties;
+mod samples;
+mod signatures;
+mod truncation;

@@ -1,0 +1,324 @@
+//! `AdaptedLinear`: a frozen linear layer plus Δ in packed form, as one Candle custom op.
+//!
+//! The tracked tensor is the round's own delta, one row a block and one column a lane of the window,
+//! zero when the round begins; everything else is frozen. Backward forms the gradient of those lanes
+//! and, only if something before it is tracked, of the input: never a dense weight gradient.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp2, Layout as TensorLayout, Result, Shape, Tensor, WithDType, bail};
+use packfed_codec::{Direct, Layer, Scalar, Spectrum, Window};
+
+use crate::product::{Matrix, add_product};
+
+/// A float that both Candle and the codec work in: `f32` or `f64`.
+pub trait Element: Scalar + WithDType {}
+impl Element for f32 {}
+impl Element for f64 {}
+
+/// One frozen matrix with its adapter.
+#[derive(Clone, Debug)]
+pub struct AdaptedLinear<E> {
+    frozen: Arc<Frozen<E>>,
+}
+
+#[derive(Debug)]
+struct Frozen<E> {
+    name: String,
+    weight: Arc<Vec<E>>,
+    direct: Arc<Direct<E>>,
+    lanes: Vec<E>,
+    /// For every slot of the window, the lane of the layer that it trains; `None` where a block has none.
+    slots: Vec<Option<usize>>,
+    blocks: usize,
+    window: Window,
+    outputs: usize,
+    inputs: usize,
+}
+
+impl<E: Element> AdaptedLinear<E> {
+    /// A layer whose base `weight` is outputs×inputs row-major, with `lanes` of the global model and
+    /// the window that this round trains.
+    ///
+    /// # Panics
+    /// If `weight` or `lanes` is not the layer's.
+    #[must_use]
+    pub fn new(layer: &Layer, weight: Arc<Vec<E>>, direct: Arc<Direct<E>>, lanes: Vec<E>, window: Window) -> Self {
+        let spec = layer.spec();
+        assert_eq!(weight.len(), spec.rows * spec.cols, "a base weight of {}×{}", spec.rows, spec.cols);
+        assert_eq!(lanes.len(), layer.lanes().len(), "the layer's lanes");
+        let mut slots = vec![None; layer.blocks().len() * window.width()];
+        for (slots, block) in slots.chunks_exact_mut(window.width()).zip(layer.blocks()) {
+            for (slot, lane) in slots.iter_mut().zip(window.lanes(block)) {
+                *slot = Some(block.lane + lane);
+            }
+        }
+        let frozen = Frozen {
+            name: spec.name.clone(),
+            weight,
+            direct,
+            lanes,
+            slots,
+            blocks: layer.blocks().len(),
+            window,
+            outputs: spec.rows,
+            inputs: spec.cols,
+        };
+        Self { frozen: Arc::new(frozen) }
+    }
+
+    /// Shape of the delta that [`AdaptedLinear::forward`] takes: blocks × lanes of the window.
+    #[must_use]
+    pub fn delta_shape(&self) -> (usize, usize) {
+        (self.frozen.blocks, self.frozen.window.width())
+    }
+
+    /// `x·(W0 + Δ)ᵀ` for `x` of tokens×inputs; the result is tokens×outputs.
+    ///
+    /// # Errors
+    /// If the shapes or types do not fit the layer, naming both.
+    pub fn forward(&self, x: &Tensor, delta: &Tensor) -> Result<Tensor> {
+        let (name, inputs) = (&self.frozen.name, self.frozen.inputs);
+        match x.dims() {
+            &[_, found] if found == inputs => {}
+            found => bail!("{name}: input of shape {found:?}, the layer takes tokens × {inputs}"),
+        }
+        let expected = self.delta_shape();
+        if delta.dims() != [expected.0, expected.1] {
+            bail!("{name}: delta of shape {:?}, the window takes {expected:?}", delta.dims());
+        }
+        let op = Op { frozen: self.frozen.clone(), kept: OnceLock::new(), with_input: x.track_op() };
+        x.contiguous()?.apply_op2(&delta.contiguous()?, op)
+    }
+}
+
+struct Op<E> {
+    frozen: Arc<Frozen<E>>,
+    /// Coefficients and the input's spectrum, from the forward pass for the backward.
+    kept: OnceLock<(Vec<E>, Spectrum<E>)>,
+    with_input: bool,
+}
+
+fn contiguous<'a, E: Element>(storage: &'a CpuStorage, layout: &TensorLayout) -> Result<&'a [E]> {
+    let values = E::cpu_storage_as_slice(storage)?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&values[start..end]),
+        None => bail!("a strided tensor where a contiguous one is needed"),
+    }
+}
+
+impl<E: Element> CustomOp2 for Op<E> {
+    fn name(&self) -> &'static str {
+        "adapted-linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &TensorLayout,
+        delta: &CpuStorage,
+        delta_layout: &TensorLayout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let frozen = &*self.frozen;
+        let x = contiguous::<E>(x, x_layout)?;
+        let tokens = x.len() / frozen.inputs;
+        let mut lanes = frozen.lanes.clone();
+        for (slot, &delta) in frozen.slots.iter().zip(contiguous::<E>(delta, delta_layout)?) {
+            if let Some(lane) = *slot {
+                lanes[lane] += delta;
+            }
+        }
+        let coefficients = frozen.direct.coefficients(&lanes);
+        let mut y = vec![<E as Scalar>::ZERO; tokens * frozen.outputs];
+        let weight = Matrix::new(&frozen.weight, frozen.outputs, frozen.inputs);
+        add_product(&mut y, Matrix::new(x, tokens, frozen.inputs), weight.t());
+        let spectrum = frozen.direct.forward(&coefficients, x, &mut y);
+        if self.kept.set((coefficients, spectrum)).is_err() {
+            bail!("{}: one op runs forward once", frozen.name);
+        }
+        Ok((E::to_cpu_storage_owned(y), Shape::from((tokens, frozen.outputs))))
+    }
+
+    fn bwd(&self, x: &Tensor, delta: &Tensor, _: &Tensor, grad_y: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let frozen = &*self.frozen;
+        let Some((coefficients, spectrum)) = self.kept.get() else {
+            bail!("{}: backward before forward", frozen.name);
+        };
+        let tokens = x.dim(0)?;
+        let grad_y = grad_y.flatten_all()?.to_vec1::<E>()?;
+        let gradients = frozen.direct.backward(coefficients, spectrum, &grad_y, &frozen.window, self.with_input);
+        let input = gradients.input.map(|mut input| {
+            let weight = Matrix::new(&frozen.weight, frozen.outputs, frozen.inputs);
+            add_product(&mut input, Matrix::new(&grad_y, tokens, frozen.outputs), weight);
+            Tensor::from_vec(input, x.shape(), x.device())
+        });
+        let lanes = Tensor::from_vec(gradients.lanes, delta.shape(), delta.device())?;
+        Ok((input.transpose()?, Some(lanes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+    use packfed_codec::{LayerSpec, Layout, Profile, Seed};
+
+    use super::*;
+
+    const TOKENS: usize = 5;
+
+    fn noise(seed: u64, n: usize) -> Vec<f64> {
+        let mut stream = Seed::from_number(seed).stream();
+        (0..n).map(|_| 2.0 * stream.unit() - 1.0).collect()
+    }
+
+    struct Fixture {
+        layout: Layout,
+        window: Window,
+        linear: AdaptedLinear<f64>,
+        lanes: Vec<f64>,
+        weight: Vec<f64>,
+    }
+
+    fn fixture(rows: usize, cols: usize, block: usize) -> Fixture {
+        let spec = LayerSpec { name: "w".into(), rows, cols, block, residual: 20, gain_exponent: 4 };
+        let layout = Layout::new(&Seed::from_number(1), vec![spec]).unwrap();
+        let window = Window::new(Profile::Plain, 1);
+        let layer = &layout.layers()[0];
+        let lanes = noise(2, layout.lanes());
+        let weight = noise(3, rows * cols);
+        let direct = Arc::new(Direct::new(layer));
+        let linear = AdaptedLinear::new(layer, Arc::new(weight.clone()), direct, lanes.clone(), window);
+        Fixture { layout, window, linear, lanes, weight }
+    }
+
+    impl Fixture {
+        fn tensor(values: Vec<f64>, cols: usize) -> Tensor {
+            let rows = values.len() / cols;
+            Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap()
+        }
+
+        /// Basis of Δ as a tensor, lanes × (outputs·inputs), built from the kernel's own forward pass.
+        fn basis(&self) -> Tensor {
+            let layer = &self.layout.layers()[0];
+            let (rows, cols) = (layer.spec().rows, layer.spec().cols);
+            let direct = Direct::<f64>::new(layer);
+            let identity: Vec<f64> = (0..cols * cols).map(|n| f64::from(u8::from(n / cols == n % cols))).collect();
+            let mut all = Vec::new();
+            for lane in 0..self.lanes.len() {
+                let mut unit = vec![0.0; self.lanes.len()];
+                unit[lane] = 1.0;
+                let mut columns = vec![0.0; cols * rows];
+                direct.forward(&direct.coefficients(&unit), &identity, &mut columns);
+                all.extend((0..rows * cols).map(|n| columns[n % cols * rows + n / cols]));
+            }
+            Self::tensor(all, rows * cols)
+        }
+
+        /// The same layer in Candle's own ops on a materialised Δ.
+        fn materialised(&self, x: &Tensor, delta: &Tensor) -> Tensor {
+            let layer = &self.layout.layers()[0];
+            let (rows, cols) = (layer.spec().rows, layer.spec().cols);
+            let slots: Vec<u32> = layer
+                .blocks()
+                .iter()
+                .flat_map(|b| self.window.lanes(b).map(|lane| u32::try_from(b.lane + lane).unwrap()))
+                .collect();
+            let used: Vec<u32> = layer
+                .blocks()
+                .iter()
+                .enumerate()
+                .flat_map(|(n, b)| {
+                    let first = n * self.window.width();
+                    (0..self.window.lanes(b).count()).map(move |s| u32::try_from(first + s).unwrap())
+                })
+                .collect();
+            let index = |v: Vec<u32>| Tensor::new(v, &Device::Cpu).unwrap();
+            let delta = delta.flatten_all().unwrap().index_select(&index(used), 0).unwrap();
+            let lanes = Tensor::new(self.lanes.as_slice(), &Device::Cpu).unwrap();
+            let lanes = lanes.index_add(&index(slots), &delta, 0).unwrap();
+            let dense = lanes.unsqueeze(0).unwrap().matmul(&self.basis()).unwrap().reshape((rows, cols)).unwrap();
+            let weight = (Self::tensor(self.weight.clone(), cols) + dense).unwrap();
+            x.matmul(&weight.t().unwrap()).unwrap()
+        }
+    }
+
+    const SHAPES: [(usize, usize, usize); 3] = [(8, 12, 4), (7, 9, 4), (5, 1, 3)];
+
+    #[test]
+    fn the_op_agrees_with_candle_on_a_materialised_delta() {
+        for (rows, cols, block) in SHAPES {
+            let fixture = fixture(rows, cols, block);
+            let (blocks, width) = fixture.linear.delta_shape();
+            let x = Var::from_tensor(&Fixture::tensor(noise(4, TOKENS * cols), cols)).unwrap();
+            let delta = Var::from_tensor(&Fixture::tensor(noise(5, blocks * width), width)).unwrap();
+            let weights = Fixture::tensor(noise(6, TOKENS * rows), rows);
+            let run = |y: Tensor| {
+                let loss = (&y * &weights).unwrap().sqr().unwrap().sum_all().unwrap();
+                let grads = loss.backward().unwrap();
+                let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                [flat(&y), flat(grads.get(&x).unwrap()), flat(grads.get(&delta).unwrap())]
+            };
+            let ours = run(fixture.linear.forward(&x, &delta).unwrap());
+            let theirs = run(fixture.materialised(&x, &delta));
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                let error = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(error < 1e-10, "{rows}×{cols}, B={block}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        for (rows, cols, block) in SHAPES {
+            let fixture = fixture(rows, cols, block);
+            let (blocks, width) = fixture.linear.delta_shape();
+            let (x, delta) = (noise(4, TOKENS * cols), noise(5, blocks * width));
+            let loss = |x: &Tensor, delta: &Tensor| {
+                fixture.linear.forward(x, delta).unwrap().sqr().unwrap().sum_all().unwrap()
+            };
+            let value = |x: &[f64], delta: &[f64]| {
+                let (x, delta) = (Fixture::tensor(x.to_vec(), cols), Fixture::tensor(delta.to_vec(), width));
+                loss(&x, &delta).to_scalar::<f64>().unwrap()
+            };
+            let vx = Var::from_tensor(&Fixture::tensor(x.clone(), cols)).unwrap();
+            let vd = Var::from_tensor(&Fixture::tensor(delta.clone(), width)).unwrap();
+            let grads = loss(&vx, &vd).backward().unwrap();
+            let flat = |v: &Var| grads.get(v).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            let step = 1e-5;
+            let nudged = |values: &[f64], at: usize, by: f64| {
+                let mut values = values.to_vec();
+                values[at] += by;
+                values
+            };
+            let check = |found: f64, up: f64, down: f64, what: &str, at: usize| {
+                let expected = (up - down) / (2.0 * step);
+                assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.0), "{what} {at}: {found} {expected}");
+            };
+            for (at, found) in flat(&vx).into_iter().enumerate() {
+                check(found, value(&nudged(&x, at, step), &delta), value(&nudged(&x, at, -step), &delta), "x", at);
+            }
+            for (at, found) in flat(&vd).into_iter().enumerate() {
+                check(found, value(&x, &nudged(&delta, at, step)), value(&x, &nudged(&delta, at, -step)), "lane", at);
+            }
+        }
+    }
+
+    #[test]
+    fn an_untracked_input_gets_no_gradient() {
+        let fixture = fixture(8, 12, 4);
+        let (blocks, width) = fixture.linear.delta_shape();
+        let x = Fixture::tensor(noise(4, TOKENS * 12), 12);
+        let delta = Var::from_tensor(&Fixture::tensor(noise(5, blocks * width), width)).unwrap();
+        let grads = fixture.linear.forward(&x, &delta).unwrap().sum_all().unwrap().backward().unwrap();
+        assert!(grads.get(&x).is_none() && grads.get(&delta).is_some());
+    }
+
+    #[test]
+    fn wrong_shapes_name_both() {
+        let fixture = fixture(8, 12, 4);
+        let (blocks, width) = fixture.linear.delta_shape();
+        let delta = Fixture::tensor(noise(5, blocks * width), width);
+        let error = fixture.linear.forward(&Fixture::tensor(noise(4, 22), 11), &delta).unwrap_err().to_string();
+        assert!(error.contains("[2, 11]") && error.contains("tokens × 12"), "{error}");
+    }
+}

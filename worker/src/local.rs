@@ -1,0 +1,54 @@
+//! The local loop that every method shares: batches in a seeded order, cross-entropy, Adam.
+//!
+//! packfed's trainer and the simulator's baselines differ in what they track and how they run a
+//! model forward, and in nothing else.
+
+use candle_core::{Device, Result as TensorResult, Tensor, Var};
+use candle_nn::{AdamW, Optimizer, ParamsAdamW, loss::cross_entropy};
+
+use crate::examples::{BatchOrder, Examples};
+use crate::task::TaskError;
+
+/// How long and how fast to train.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalSteps {
+    /// Optimizer steps.
+    pub steps: u32,
+    /// Examples of one step.
+    pub batch: u32,
+    /// Adam's rate.
+    pub learning_rate: f32,
+}
+
+impl LocalSteps {
+    /// Runs the steps on `variables`; `forward` maps a batch to logits. Returns the mean loss.
+    ///
+    /// # Errors
+    /// If a tensor operation fails or a loss is not finite; the variables are then not to be used.
+    pub fn run(
+        &self,
+        variables: Vec<Var>,
+        examples: &Examples,
+        order: &mut BatchOrder,
+        forward: impl Fn(&Tensor) -> TensorResult<Tensor>,
+    ) -> Result<f32, TaskError> {
+        let parameters = ParamsAdamW { lr: f64::from(self.learning_rate), weight_decay: 0.0, ..Default::default() };
+        let mut adam = AdamW::new(variables, parameters)?;
+        let mut total = 0.0;
+        for step in 0..self.steps {
+            let (x, labels) = examples.batch(&order.batch(self.batch as usize));
+            let rows = labels.len();
+            let x = Tensor::from_vec(x, (rows, examples.features()), &Device::Cpu)?;
+            let labels = Tensor::from_vec(labels, rows, &Device::Cpu)?;
+            let loss = cross_entropy(&forward(&x)?, &labels)?;
+            let value: f32 = loss.to_scalar()?;
+            if !value.is_finite() {
+                return Err(TaskError::NotFinite { step, loss: value });
+            }
+            adam.backward_step(&loss)?;
+            total += value;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a few steps")]
+        Ok(total / self.steps.max(1) as f32)
+    }
+}

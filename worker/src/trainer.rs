@@ -1,0 +1,104 @@
+//! The Candle trainer: a perceptron whose tensors the plan adapts, trained on this worker's examples.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Result as TensorResult, Tensor, Var};
+use packfed_codec::{Direct, Layout, Scalar, State, Window};
+
+use crate::adapted::AdaptedLinear;
+use crate::examples::{BatchOrder, Examples};
+use crate::local::LocalSteps;
+use crate::mlp::{Mlp, ModelError, Target};
+use crate::task::{Job, LocalTask, TaskError, Trained};
+
+/// A base model made ready for one layout; shared by all workers of a simulation.
+#[derive(Debug)]
+pub struct Adapter {
+    base: Arc<Mlp>,
+    layout: Arc<Layout>,
+    targets: Vec<Target>,
+    directs: Vec<Arc<Direct<f32>>>,
+}
+
+impl Adapter {
+    /// Finds each adapted tensor in the base and prepares its kernels.
+    ///
+    /// # Errors
+    /// If the layout adapts a tensor that the base lacks, or in another shape.
+    pub fn new(base: Arc<Mlp>, layout: Arc<Layout>) -> Result<Self, ModelError> {
+        let targets = base.targets(&layout)?;
+        let directs = layout.layers().iter().map(|layer| Arc::new(Direct::new(layer))).collect();
+        Ok(Self { base, layout, targets, directs })
+    }
+
+    fn adapted(&self, state: &State, window: Window) -> Vec<AdaptedLinear<f32>> {
+        let layer = |((layer, target), direct): ((&packfed_codec::Layer, &Target), &Arc<Direct<f32>>)| {
+            let dense = &self.base.layers[target.layer];
+            let weight = if target.bias { &dense.bias } else { &dense.weight };
+            AdaptedLinear::new(layer, weight.clone(), direct.clone(), state.values(layer), window)
+        };
+        self.layout.layers().iter().zip(&self.targets).zip(&self.directs).map(layer).collect()
+    }
+
+    /// Logits of a batch under the adapted layers and this round's deltas.
+    fn forward(&self, adapted: &[AdaptedLinear<f32>], deltas: &[Var], x: &Tensor) -> TensorResult<Tensor> {
+        let find = |layer, bias| self.targets.iter().position(|&t| t == Target { layer, bias });
+        let mut x = x.clone();
+        for (n, dense) in self.base.layers.iter().enumerate() {
+            let y = match find(n, false) {
+                Some(i) => adapted[i].forward(&x, &deltas[i])?,
+                None => {
+                    let weight = Tensor::from_slice(&dense.weight, (dense.outputs(), dense.inputs), &Device::Cpu)?;
+                    x.matmul(&weight.t()?)?
+                }
+            };
+            let bias = match find(n, true) {
+                Some(i) => adapted[i].forward(&Tensor::ones((1, 1), y.dtype(), &Device::Cpu)?, &deltas[i])?,
+                None => Tensor::from_slice(&dense.bias, (1, dense.outputs()), &Device::Cpu)?,
+            };
+            let y = y.broadcast_add(&bias)?;
+            x = if n + 1 < self.base.layers.len() { y.relu()? } else { y };
+        }
+        Ok(x)
+    }
+}
+
+/// One worker's examples, to be trained on through an [`Adapter`].
+#[derive(Clone, Debug)]
+pub struct Trainer {
+    adapter: Arc<Adapter>,
+    examples: Arc<Examples>,
+}
+
+impl Trainer {
+    /// A trainer on these examples.
+    #[must_use]
+    pub const fn new(adapter: Arc<Adapter>, examples: Arc<Examples>) -> Self {
+        Self { adapter, examples }
+    }
+}
+
+impl LocalTask for Trainer {
+    fn examples(&self) -> u32 {
+        u32::try_from(self.examples.len()).unwrap_or(u32::MAX)
+    }
+
+    fn train(&mut self, job: &Job) -> Result<Trained, TaskError> {
+        let adapted = self.adapter.adapted(&job.state, job.window);
+        let zero =
+            |linear: &AdaptedLinear<f32>| Var::zeros(linear.delta_shape(), candle_core::DType::F32, &Device::Cpu);
+        let deltas = adapted.iter().map(zero).collect::<TensorResult<Vec<Var>>>()?;
+        let steps = LocalSteps { steps: job.steps, batch: job.batch, learning_rate: job.learning_rate };
+        let mut order = BatchOrder::new(&job.seed, self.examples.len());
+        let forward = |x: &Tensor| self.adapter.forward(&adapted, &deltas, x);
+        let loss = steps.run(deltas.clone(), &self.examples, &mut order, forward)?;
+        let mut delta: Vec<f32> = Vec::new();
+        for values in &deltas {
+            delta.extend(values.flatten_all()?.to_vec1::<f32>()?);
+        }
+        if delta.iter().any(|value| !value.to_f64().is_finite()) {
+            return Err(TaskError::NotFinite { step: job.steps, loss });
+        }
+        Ok(Trained { delta, loss })
+    }
+}
