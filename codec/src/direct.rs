@@ -15,6 +15,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pulp::{Simd, WithSimd};
+
 use crate::basis::{Basis, alpha};
 use crate::layout::{Block, Layer, WAVE_LANES};
 use crate::panel::{Panel, add_scaled, dot, product};
@@ -138,18 +140,7 @@ impl<S: Scalar> Direct<S> {
         assert_eq!(x.len(), tokens * self.inputs.length, "x is tokens × inputs");
         assert_eq!(y.len(), tokens * self.outputs.length, "y is tokens × outputs");
         assert_eq!(coefficients.len(), self.entries.len(), "one coefficient a product");
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let panel = self.inputs.project(&Panel::from_tokens(x, self.inputs.length), tokens);
-                let mut spectrum = Panel::zeros(self.outputs.spectrum, tokens);
-                for (entry, &coefficient) in self.entries.iter().zip(coefficients) {
-                    add_scaled(spectrum.row_mut(entry.output), coefficient, panel.row(entry.input));
-                }
-                self.outputs.expand(&spectrum, tokens).add_to_tokens(y, self.outputs.length);
-                Spectrum { panel, tokens }
-            },
-        )
+        pulp::Arch::new().dispatch(Forward { direct: self, coefficients, x, y, tokens })
     }
 
     /// Gradients of the window's lanes, and of the input if `with_input`, from the output's gradient.
@@ -168,29 +159,24 @@ impl<S: Scalar> Direct<S> {
         let tokens = spectrum.tokens;
         assert_eq!(grad_y.len(), tokens * self.outputs.length, "the gradient is tokens × outputs");
         assert_eq!(coefficients.len(), self.entries.len(), "one coefficient a product");
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let grad = self.outputs.project(&Panel::from_tokens(grad_y, self.outputs.length), tokens);
-                let lanes = self.lane_gradients(&grad, &spectrum.panel, window);
-                let input = with_input.then(|| self.input_gradient(coefficients, &grad, tokens));
-                Gradients { lanes, input }
-            },
-        )
+        pulp::Arch::new().dispatch(Backward { direct: self, coefficients, spectrum, grad_y, window, with_input })
     }
 
     #[inline(always)]
     fn lane_gradients(&self, grad: &Panel<S>, input: &Panel<S>, window: &Window) -> Vec<S> {
         let mut lanes = vec![S::ZERO; self.blocks.len() * window.width()];
+        let mut wave = [S::ZERO; WAVE_ENTRIES];
         for (slots, sparse) in lanes.chunks_exact_mut(window.width()).zip(&self.blocks) {
-            let at = |entry: usize| {
-                let entry = self.entries[sparse.first + entry];
-                dot(grad.row(entry.output), input.row(entry.input))
-            };
-            slots[0] = sparse.weight * (at(0) + -(sparse.sign * at(1)));
-            slots[1] = -(sparse.weight * (at(2) + sparse.sign * at(3)));
+            let entries = &self.entries[sparse.first..];
+            for (product, entry) in wave.iter_mut().zip(entries) {
+                *product = dot(grad.row(entry.output), input.row(entry.input));
+            }
+            let [even, both_sine, sine, cosine] = wave;
+            slots[0] = sparse.weight * (even + -(sparse.sign * both_sine));
+            slots[1] = -(sparse.weight * (sine + sparse.sign * cosine));
             for (slot, k) in slots[WAVE_LANES..].iter_mut().zip(window.residual(&sparse.block)) {
-                *slot = at(WAVE_ENTRIES + k);
+                let entry = entries[WAVE_ENTRIES + k];
+                *slot = dot(grad.row(entry.output), input.row(entry.input));
             }
         }
         lanes
@@ -205,6 +191,57 @@ impl<S: Scalar> Direct<S> {
         let mut input = vec![S::ZERO; tokens * self.inputs.length];
         self.inputs.expand(&spectrum, tokens).add_to_tokens(&mut input, self.inputs.length);
         input
+    }
+}
+
+/// The forward pass, to be compiled once for every instruction set. (A closure would not be inlined
+/// into the function that has the wider registers, so these are types.)
+struct Forward<'a, S> {
+    direct: &'a Direct<S>,
+    coefficients: &'a [S],
+    x: &'a [S],
+    y: &'a mut [S],
+    tokens: usize,
+}
+
+impl<S: Scalar> WithSimd for Forward<'_, S> {
+    type Output = Spectrum<S>;
+
+    #[inline(always)]
+    fn with_simd<V: Simd>(self, _: V) -> Spectrum<S> {
+        let Self { direct, tokens, .. } = self;
+        let panel = direct.inputs.project(&Panel::from_tokens(self.x, direct.inputs.length), tokens);
+        let mut spectrum = Panel::zeros(direct.outputs.spectrum, tokens);
+        for (entry, &coefficient) in direct.entries.iter().zip(self.coefficients) {
+            add_scaled(spectrum.row_mut(entry.output), coefficient, panel.row(entry.input));
+        }
+        direct.outputs.expand(&spectrum, tokens).add_to_tokens(self.y, direct.outputs.length);
+        Spectrum { panel, tokens }
+    }
+}
+
+/// The backward pass, likewise.
+struct Backward<'a, S> {
+    direct: &'a Direct<S>,
+    coefficients: &'a [S],
+    spectrum: &'a Spectrum<S>,
+    grad_y: &'a [S],
+    window: &'a Window,
+    with_input: bool,
+}
+
+impl<S: Scalar> WithSimd for Backward<'_, S> {
+    type Output = Gradients<S>;
+
+    #[inline(always)]
+    fn with_simd<V: Simd>(self, _: V) -> Gradients<S> {
+        let Self { direct, spectrum, .. } = self;
+        let grad = Panel::from_tokens(self.grad_y, direct.outputs.length);
+        let grad = direct.outputs.project(&grad, spectrum.tokens);
+        let lanes = direct.lane_gradients(&grad, &spectrum.panel, self.window);
+        let input =
+            if self.with_input { Some(direct.input_gradient(self.coefficients, &grad, spectrum.tokens)) } else { None };
+        Gradients { lanes, input }
     }
 }
 

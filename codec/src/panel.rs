@@ -24,6 +24,7 @@ impl<S: Scalar> Panel<S> {
     }
 
     /// The transpose of `tokens`×`rows`.
+    #[inline(always)]
     pub(crate) fn from_tokens(values: &[S], rows: usize) -> Self {
         let mut panel = Self::zeros(rows, values.len() / rows);
         for (token, features) in values.chunks_exact(rows).enumerate() {
@@ -35,6 +36,7 @@ impl<S: Scalar> Panel<S> {
     }
 
     /// Adds the transpose back to `tokens`×`rows`.
+    #[inline(always)]
     pub(crate) fn add_to_tokens(&self, values: &mut [S], rows: usize) {
         for (token, features) in values.chunks_exact_mut(rows).enumerate() {
             for (feature, value) in features.iter_mut().enumerate() {

@@ -99,7 +99,8 @@ struct Op<E> {
     with_input: bool,
 }
 
-fn contiguous<'a, E: Element>(storage: &'a CpuStorage, layout: &TensorLayout) -> Result<&'a [E]> {
+/// A contiguous CPU tensor as a slice.
+pub(crate) fn contiguous<'a, E: WithDType>(storage: &'a CpuStorage, layout: &TensorLayout) -> Result<&'a [E]> {
     let values = E::cpu_storage_as_slice(storage)?;
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&values[start..end]),

@@ -4,9 +4,10 @@
 //! model forward, and in nothing else.
 
 use candle_core::{Device, Result as TensorResult, Tensor, Var};
-use candle_nn::{AdamW, Optimizer, ParamsAdamW, loss::cross_entropy};
 
+use crate::adam::Adam;
 use crate::examples::{BatchOrder, Examples};
+use crate::loss::cross_entropy;
 use crate::task::TaskError;
 
 /// How long and how fast to train.
@@ -32,20 +33,19 @@ impl LocalSteps {
         order: &mut BatchOrder,
         forward: impl Fn(&Tensor) -> TensorResult<Tensor>,
     ) -> Result<f32, TaskError> {
-        let parameters = ParamsAdamW { lr: f64::from(self.learning_rate), weight_decay: 0.0, ..Default::default() };
-        let mut adam = AdamW::new(variables, parameters)?;
+        let mut adam = Adam::new(variables, self.learning_rate);
         let mut total = 0.0;
         for step in 0..self.steps {
             let (x, labels) = examples.batch(&order.batch(self.batch as usize));
             let rows = labels.len();
             let x = Tensor::from_vec(x, (rows, examples.features()), &Device::Cpu)?;
             let labels = Tensor::from_vec(labels, rows, &Device::Cpu)?;
-            let loss = cross_entropy(&forward(&x)?, &labels)?;
+            let loss = cross_entropy::<f32>(&forward(&x)?, &labels)?;
             let value: f32 = loss.to_scalar()?;
             if !value.is_finite() {
                 return Err(TaskError::NotFinite { step, loss: value });
             }
-            adam.backward_step(&loss)?;
+            adam.step(&loss.backward()?)?;
             total += value;
         }
         #[expect(clippy::cast_precision_loss, reason = "a few steps")]

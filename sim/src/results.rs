@@ -1,0 +1,84 @@
+//! What a simulation found out: one record a method, as it is printed, plotted and stored.
+//!
+//! Bytes are those of packfed's frames, headers and signatures included, as a mean over the worker-rounds
+//! of the run: what one worker sends and receives for taking part in one round.
+
+use serde::{Deserialize, Serialize};
+
+/// The results of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Name of the task.
+    pub task: String,
+    /// The run's seed, as given.
+    pub seed: u64,
+    /// One record a method, packfed first.
+    pub methods: Vec<MethodResult>,
+}
+
+/// How one method did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MethodResult {
+    /// `packfed`, `dense`, `lora-r4`, ….
+    pub name: String,
+    /// Share of the test set that the final model labels rightly.
+    pub accuracy: f64,
+    /// Mean bytes that a worker sends for one round.
+    pub bytes_up: f64,
+    /// Mean bytes that a worker receives for one round.
+    pub bytes_down: f64,
+    /// Rounds committed.
+    pub rounds: u64,
+    /// Worker-rounds per second of real time, training to commit; tuning and testing not counted.
+    pub worker_rounds_per_s: f64,
+    /// Digest of the final model, hexadecimal.
+    pub digest: String,
+    /// Local learning rate of this record.
+    pub learning_rate: f64,
+    /// What each learning rate came to that was tried; empty where none was searched.
+    pub tuning: Vec<Tuned>,
+    /// Course of the run; not part of the JSON object.
+    #[serde(skip)]
+    pub curve: Vec<Point>,
+}
+
+/// One learning rate that was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tuned {
+    /// The local learning rate.
+    pub learning_rate: f64,
+    /// Final test accuracy under it.
+    pub accuracy: f64,
+}
+
+/// The state of a run after a round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Rounds committed so far; 0 is the base model.
+    pub round: u64,
+    /// Test accuracy.
+    pub accuracy: f64,
+    /// Bytes sent by all workers so far.
+    pub bytes_up: u64,
+    /// Bytes received by all workers so far.
+    pub bytes_down: u64,
+    /// Virtual seconds since the start.
+    pub virtual_s: f64,
+}
+
+impl Results {
+    /// The object that `--json` prints, on one line.
+    ///
+    /// # Panics
+    /// Never: the record holds nothing that JSON cannot.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers, strings and lists are JSON")
+    }
+
+    /// The record of a method.
+    #[must_use]
+    pub fn method(&self, name: &str) -> Option<&MethodResult> {
+        self.methods.iter().find(|method| method.name == name)
+    }
+}
