@@ -131,16 +131,18 @@ impl Head {
     }
 
     /// What a replica at `version` is missing, in the smallest exact form; everything, from version 0,
-    /// for a version that is not remembered. Returns the version it applies to, and the body.
+    /// for a replica of no version or one that is not remembered. Returns the version that it applies
+    /// to, and the body.
     ///
     /// # Panics
     /// Never: past steps were applied to this state.
     #[must_use]
-    pub fn catch_up(&self, version: u64) -> (u64, Vec<u8>) {
+    pub fn catch_up(&self, version: Option<u64>) -> (u64, Vec<u8>) {
         let current = &self.record.state;
         let whole = || encode_catch_up(&State::zero(current.layout().clone()), current);
-        let missed = self.record.version.checked_sub(version).and_then(|n| usize::try_from(n).ok());
-        let Some(missed) = missed.filter(|&n| n <= self.record.past.len()) else {
+        let missed = |version: u64| usize::try_from(self.record.version.checked_sub(version)?).ok();
+        let remembered = |version: u64| Some((version, missed(version).filter(|&n| n <= self.record.past.len())?));
+        let Some((version, missed)) = version.and_then(remembered) else {
             return (0, whole());
         };
         let mut from = current.clone();
@@ -308,7 +310,7 @@ mod tests {
         let mut older = vec![(0, committed(average(), 0)), (1, committed(average(), 1))];
         older.extend((2..=5).map(|n| (n, committed(average(), n))));
         for (version, past) in older {
-            let (from, body) = head.catch_up(version);
+            let (from, body) = head.catch_up(Some(version));
             assert_eq!(from, if version >= 2 { version } else { 0 }, "three steps are kept");
             let mut replica = if from == 0 { State::zero(layout()) } else { past.state().clone() };
             decode_catch_up(&mut replica, Profile::Plain, &body).unwrap();

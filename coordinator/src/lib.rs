@@ -1,4 +1,20 @@
-//! The coordinator: opens rounds, adds the words exactly, steps the model and keeps it.
+//! The coordinator: opens rounds, adds the words exactly, steps the model, keeps it and sends it back.
+//!
+//! ```text
+//!   QUIC ──► server ──► Event ──► Engine ──► Effect ──► store, then QUIC
+//! ```
+//!
+//! [`engine::Engine`] and everything it is made of are pure; `server`, `redb_store` and the binary are
+//! the shell. There is no tensor library here: the coordinator adds words.
 
+pub mod cohort;
+pub mod counters;
+pub mod engine;
+pub mod event;
 pub mod head;
 pub mod optimizer;
+pub mod plan;
+pub mod registry;
+pub mod round;
+pub mod status;
+pub mod store;

@@ -1,0 +1,180 @@
+//! What the engine is told, and what it asks for. Plain data: no handle, socket or clock in it.
+
+use packfed_protocol::{
+    CheckIn, Digest, Enroll, LaneScales, Message, Rejection, Round, Timestamp, Verdict, Verified, WorkerId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::head::HeadRecord;
+use crate::registry::Member;
+
+/// Names the stream on which an update came, so that its verdict finds the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A key asks to be enrolled.
+    Enroll {
+        /// The key, as the transport proved it.
+        worker: WorkerId,
+        /// What it says.
+        enroll: Enroll,
+    },
+    /// A worker is there and free.
+    CheckIn {
+        /// Its key, as the transport proved it.
+        worker: WorkerId,
+        /// What it says.
+        check_in: CheckIn,
+    },
+    /// An update arrived whose signature holds.
+    Update {
+        /// Where its verdict goes.
+        ticket: Ticket,
+        /// The update.
+        update: Verified,
+    },
+    /// An update arrived that could not be read, or whose signature does not hold.
+    BadUpdate {
+        /// Where its verdict goes.
+        ticket: Ticket,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// A message other than an update could not be read or has no place here.
+    BadMessage {
+        /// Who sent it.
+        worker: WorkerId,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// A worker's connection is gone.
+    Disconnected {
+        /// Whose.
+        worker: WorkerId,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// Something to be done. Effects are carried out in order, and none after one that failed: what is
+/// sent after a [`Write`] is sent because it is stored.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Make this durable.
+    Store(Write),
+    /// Send a message over a worker's control stream, if it is connected.
+    Send {
+        /// To whom.
+        worker: WorkerId,
+        /// What.
+        message: Message,
+    },
+    /// Answer an update on its own stream.
+    Verdict {
+        /// Whose stream.
+        ticket: Ticket,
+        /// The answer.
+        verdict: Verdict,
+    },
+    /// Give the engine a [`Event::Tick`] at this time, or soon after.
+    Wake(Timestamp),
+}
+
+/// A change that has to survive the process. Each is stored whole or not at all.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A key was enrolled with this token.
+    Enroll {
+        /// The key.
+        worker: WorkerId,
+        /// Its entry.
+        member: Member,
+        /// The token that is used up.
+        token: Digest,
+    },
+    /// A round was opened; accepted updates of any earlier round may be forgotten.
+    Open(OpenRound),
+    /// An update was accepted.
+    Accept {
+        /// Into which round.
+        round: Round,
+        /// Whose.
+        worker: WorkerId,
+        /// The whole signed frame, to be verified again when it is loaded.
+        frame: Vec<u8>,
+    },
+    /// The open round ended without a commit.
+    Abandon {
+        /// Which.
+        round: Round,
+    },
+    /// The open round was committed.
+    Commit(Box<Commit>),
+}
+
+/// An open round: all that a restart needs to go on with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRound {
+    /// Its number.
+    pub round: Round,
+    /// Version that it trains from.
+    pub base: u64,
+    /// Turn of the residual window.
+    pub turn: u32,
+    /// Who was drawn, ascending.
+    pub cohort: Vec<WorkerId>,
+    /// When it stops waiting.
+    pub deadline: Timestamp,
+    /// Scales of the way up.
+    pub scales: Vec<LaneScales>,
+}
+
+/// A committed round: the new head, and what the next round begins with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    /// The round.
+    pub round: Round,
+    /// The new head.
+    pub head: HeadRecord,
+    /// Scales of the next round's way up.
+    pub scales: Vec<LaneScales>,
+    /// How the round went.
+    pub summary: Summary,
+}
+
+/// How a committed round went.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The round.
+    pub round: Round,
+    /// The version that it led to.
+    pub version: u64,
+    /// Digest of that version.
+    pub digest: Digest,
+    /// Updates in it.
+    pub updates: u32,
+    /// Examples behind them.
+    pub examples: u64,
+    /// Mean of the workers' training losses, weighted by examples.
+    pub train_loss: f64,
+    /// Share of the lanes that were clipped on the way up.
+    pub clipped: f64,
+}
+
+/// Everything that a store gives back at a start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The head.
+    pub head: HeadRecord,
+    /// Scales of the next round's way up.
+    pub scales: Vec<LaneScales>,
+    /// Number of the next round to be opened.
+    pub next_round: Round,
+    /// The open round, with the frames of its accepted updates.
+    pub open: Option<(OpenRound, Vec<Vec<u8>>)>,
+    /// The last committed round.
+    pub last: Option<Summary>,
+}

@@ -1,0 +1,292 @@
+//! What a run is: everything that shapes its rounds, checked once.
+//!
+//! A plan is data. It does not know where it came from (a file, a simulation) nor how far the run is.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use packfed_codec::{LayerSpec, Layout, LayoutError, Profile, Scales, Seed};
+use packfed_protocol::{Digest, LAYERS_MAX, LaneScales, LayerPlan, Plan, RunId};
+use thiserror::Error;
+
+use crate::head::HeadPlan;
+use crate::optimizer::ServerOptimizer;
+
+/// How many are waited for, how few will do, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phase {
+    /// With this many the phase ends at once.
+    pub goal: u32,
+    /// With fewer than this at the time-out the round is abandoned.
+    pub min: u32,
+    /// Milliseconds until the time-out.
+    pub timeout_ms: u64,
+}
+
+/// Local training of one round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Training {
+    /// Optimizer steps.
+    pub steps: u32,
+    /// Examples of one step.
+    pub batch: u32,
+    /// Adam's rate, in orthonormal-coefficient units.
+    pub learning_rate: f32,
+}
+
+/// A plan before it is checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawPlan {
+    /// The run's name on the wire.
+    pub run: RunId,
+    /// Where all of the run's randomness comes from.
+    pub seed: Seed,
+    /// BLAKE3 of the base model's file.
+    pub base: Digest,
+    /// The adapted matrices.
+    pub layers: Vec<LayerSpec>,
+    /// Packing of the words, up and down.
+    pub profile: Profile,
+    /// Commits after which the run is finished.
+    pub rounds: u64,
+    /// Most examples that an update may claim.
+    pub examples_max: u32,
+    /// Local training.
+    pub training: Training,
+    /// Workers to wait for before a cohort is drawn.
+    pub selection: Phase,
+    /// Updates to wait for.
+    pub reporting: Phase,
+    /// Workers drawn beyond the reporting goal, so that stragglers need not be waited for.
+    pub over_selection: u32,
+    /// The server optimizer.
+    pub optimizer: ServerOptimizer,
+    /// Quantization levels that the root mean square of a step spans on the way down.
+    pub levels: f64,
+    /// Steps that are remembered, to bring late workers up to date.
+    pub history: u32,
+}
+
+/// A checked plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunPlan {
+    raw: RawPlan,
+    layout: Arc<Layout>,
+}
+
+/// Why a plan cannot be run.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum PlanError {
+    /// The layer list is not a layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A number is outside its bounds.
+    #[error("{name} is {value}, allowed is {min} to {max}")]
+    Range {
+        /// Which number.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// Least allowed.
+        min: f64,
+        /// Most allowed.
+        max: f64,
+    },
+    /// A server-optimizer parameter is outside its bounds.
+    #[error("server optimizer: {0}")]
+    Optimizer(String),
+}
+
+impl RunPlan {
+    /// Checks a plan and cuts its layers into blocks.
+    ///
+    /// # Errors
+    /// If a number is out of bounds; the error names it, its value and the bound.
+    pub fn new(raw: RawPlan) -> Result<Self, PlanError> {
+        check_numbers(&raw)?;
+        if let Some(fault) = raw.optimizer.fault() {
+            return Err(PlanError::Optimizer(fault));
+        }
+        let layout = Arc::new(Layout::new(&raw.seed, raw.layers.clone())?);
+        Ok(Self { raw, layout })
+    }
+
+    /// A run's name on the wire: a hash of what a person calls it and of everything that its numbers mean.
+    #[must_use]
+    pub fn run_id(name: &str, seed: &Seed, base: &Digest, layout: &Layout) -> RunId {
+        let mut bytes = name.as_bytes().to_vec();
+        for part in [seed.bytes(), &base.0, &layout.digest().0] {
+            bytes.extend_from_slice(part);
+        }
+        let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = Digest::of(&bytes).0;
+        RunId(id)
+    }
+
+    /// The plan as it was given.
+    #[must_use]
+    pub const fn raw(&self) -> &RawPlan {
+        &self.raw
+    }
+
+    /// The model's blocks.
+    #[must_use]
+    pub const fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Digest of the layout, as the wire has it.
+    #[must_use]
+    pub fn layout_digest(&self) -> Digest {
+        Digest(self.layout.digest().0)
+    }
+
+    /// Workers drawn for a round.
+    #[must_use]
+    pub const fn cohort(&self) -> u32 {
+        self.raw.reporting.goal.saturating_add(self.raw.over_selection)
+    }
+
+    /// What the head needs to know.
+    #[must_use]
+    pub fn head(&self) -> HeadPlan {
+        HeadPlan {
+            profile: self.raw.profile,
+            optimizer: self.raw.optimizer,
+            levels: self.raw.levels,
+            history: usize::try_from(self.raw.history).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Scales of the first round: with Adam a lane moves at most about rate × steps, so that much fits.
+    #[must_use]
+    pub fn first_scales(&self) -> Vec<Scales> {
+        let reach = f64::from(self.raw.training.learning_rate) * f64::from(self.raw.training.steps);
+        let exponent = |lane| {
+            let max = f64::from(self.raw.profile.lane_max(lane));
+            let fits = |&e: &i8| 2f64.powi(e.into()) * max >= reach;
+            Scales::EXPONENTS.into_iter().find(fits).unwrap_or(*Scales::EXPONENTS.end())
+        };
+        let scales = Scales { wave: exponent(0), residual: exponent(packfed_codec::WAVE_LANES) };
+        vec![scales; self.layout.layers().len()]
+    }
+
+    /// The plan as a worker is told it.
+    ///
+    /// # Panics
+    /// Never: every size was checked against the wire's width.
+    #[must_use]
+    pub fn message(&self) -> Plan {
+        let raw = &self.raw;
+        let layer = |spec: &LayerSpec| LayerPlan {
+            name: spec.name.clone(),
+            rows: narrow(spec.rows),
+            cols: narrow(spec.cols),
+            block: u16::try_from(spec.block).expect("a block edge is at most 512"),
+            residual: u16::try_from(spec.residual).expect("checked to be at most 65,535"),
+            gain_exponent: spec.gain_exponent,
+        };
+        Plan {
+            run: raw.run,
+            seed: *raw.seed.bytes(),
+            base: raw.base,
+            layout: self.layout_digest(),
+            profile: raw.profile.number(),
+            rounds: raw.rounds,
+            examples_max: raw.examples_max,
+            layers: raw.layers.iter().map(layer).collect(),
+        }
+    }
+}
+
+fn narrow(size: usize) -> u32 {
+    u32::try_from(size).expect("an edge is below 2^22")
+}
+
+fn check_numbers(raw: &RawPlan) -> Result<(), PlanError> {
+    range("number of layers", raw.layers.len() as f64, 1.0..=LAYERS_MAX as f64)?;
+    for layer in &raw.layers {
+        range("residual", layer.residual as f64, 0.0..=f64::from(u16::MAX))?;
+    }
+    range("rounds", raw.rounds as f64, 1.0..=1e12)?;
+    range("examples_max", f64::from(raw.examples_max), 1.0..=f64::from(1u32 << 24))?;
+    range("training steps", f64::from(raw.training.steps), 1.0..=1e6)?;
+    range("training batch", f64::from(raw.training.batch), 1.0..=1e6)?;
+    range("learning rate", f64::from(raw.training.learning_rate), 1e-9..=1e3)?;
+    range("levels", raw.levels, 0.125..=64.0)?;
+    range("history", f64::from(raw.history), 0.0..=1e6)?;
+    range("over_selection", f64::from(raw.over_selection), 0.0..=1e6)?;
+    for phase in [raw.selection, raw.reporting] {
+        range("phase goal", f64::from(phase.goal), 1.0..=1e6)?;
+        range("phase min", f64::from(phase.min), 1.0..=f64::from(phase.goal))?;
+        range("phase timeout_ms", phase.timeout_ms as f64, 1.0..=30.0 * 24.0 * 3.6e6)?;
+    }
+    let drawn = f64::from(raw.reporting.goal) + f64::from(raw.over_selection);
+    range("selection goal", f64::from(raw.selection.goal), drawn..=1e6)?;
+    range("selection min", f64::from(raw.selection.min), f64::from(raw.reporting.min)..=1e6)
+}
+
+fn range(name: &'static str, value: f64, bounds: RangeInclusive<f64>) -> Result<(), PlanError> {
+    if bounds.contains(&value) {
+        return Ok(());
+    }
+    Err(PlanError::Range { name, value, min: *bounds.start(), max: *bounds.end() })
+}
+
+/// Scales as the wire has them.
+#[must_use]
+pub(crate) fn wire_scales(scales: &[Scales]) -> Vec<LaneScales> {
+    scales.iter().map(|s| LaneScales { wave: s.wave, residual: s.residual }).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A small valid plan: three workers selected of three, two reports suffice.
+    pub(crate) fn raw() -> RawPlan {
+        let spec = LayerSpec { name: "w".into(), rows: 8, cols: 8, block: 4, residual: 16, gain_exponent: 4 };
+        RawPlan {
+            run: RunId([7; 16]),
+            seed: Seed::from_number(1),
+            base: Digest([1; 32]),
+            layers: vec![spec],
+            profile: Profile::Plain,
+            rounds: 2,
+            examples_max: 100,
+            training: Training { steps: 10, batch: 8, learning_rate: 0.1 },
+            selection: Phase { goal: 3, min: 2, timeout_ms: 1_000 },
+            reporting: Phase { goal: 3, min: 2, timeout_ms: 5_000 },
+            over_selection: 0,
+            optimizer: ServerOptimizer::FedAvg { rate: 1.0 },
+            levels: 2.0,
+            history: 8,
+        }
+    }
+
+    #[test]
+    fn the_first_scales_hold_what_adam_can_move() {
+        let plan = RunPlan::new(raw()).unwrap();
+        let scales = plan.first_scales()[0];
+        for (lane, exponent) in [(0, scales.wave), (2, scales.residual)] {
+            let reach = 2f64.powi(exponent.into()) * f64::from(Profile::Plain.lane_max(lane));
+            assert!((1.0..2.1).contains(&reach), "{reach}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_bounds_are_named_with_their_bound() {
+        let error = |change: fn(&mut RawPlan)| {
+            let mut raw = raw();
+            change(&mut raw);
+            RunPlan::new(raw).unwrap_err().to_string()
+        };
+        assert_eq!(error(|raw| raw.reporting.min = 4), "phase min is 4, allowed is 1 to 3");
+        assert_eq!(error(|raw| raw.over_selection = 1), "selection goal is 3, allowed is 4 to 1000000");
+        assert_eq!(
+            error(|raw| raw.training.learning_rate = f32::NAN),
+            "learning rate is NaN, allowed is 0.000000001 to 1000"
+        );
+        assert!(error(|raw| raw.layers[0].block = 0).contains("block is 0"));
+        assert!(error(|raw| raw.optimizer = ServerOptimizer::FedAvg { rate: -1.0 }).contains("rate is -1"));
+    }
+}

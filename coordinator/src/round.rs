@@ -1,0 +1,159 @@
+//! One round's reporting phase: which updates it takes, and what they add up to.
+//!
+//! ```text
+//!               goal met, or              goal met, or
+//!               time-out ≥ minimum        time-out ≥ minimum           stored
+//!   Selection ──────────────────► Reporting ─────────────► Aggregation ─────► Committed
+//!       │ time-out < minimum          │ time-out < minimum       │ fault
+//!       └─────────────────────────────┴──────────────────────────┴─────────► Abandoned(why)
+//! ```
+//!
+//! It knows the plan and its own cohort; it does not know connections, stores or other rounds.
+
+use std::collections::BTreeMap;
+
+use packfed_codec::{Scales, Tally};
+use packfed_protocol::{LaneScales, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId};
+
+use crate::event::OpenRound;
+use crate::plan::RunPlan;
+
+/// A round that takes updates.
+#[derive(Clone, Debug)]
+pub struct Reporting {
+    open: OpenRound,
+    tally: Tally,
+    accepted: BTreeMap<WorkerId, Accepted>,
+}
+
+/// What is remembered of an accepted update beside its place in the sum.
+#[derive(Clone, Debug, PartialEq)]
+struct Accepted {
+    examples: u32,
+    train_loss: f32,
+    clipped: Vec<[u32; 2]>,
+}
+
+impl Reporting {
+    /// A round that nobody has reported to.
+    #[must_use]
+    pub fn new(plan: &RunPlan, open: OpenRound) -> Self {
+        let tally = Tally::new(plan.layout(), plan.raw().profile, open.turn);
+        Self { open, tally, accepted: BTreeMap::new() }
+    }
+
+    /// The round's record.
+    #[must_use]
+    pub const fn open(&self) -> &OpenRound {
+        &self.open
+    }
+
+    /// The exact sum so far.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Number of accepted updates.
+    #[must_use]
+    pub fn reports(&self) -> u32 {
+        u32::try_from(self.accepted.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a worker was drawn and has not reported.
+    #[must_use]
+    pub fn awaits(&self, worker: &WorkerId) -> bool {
+        self.open.cohort.binary_search(worker).is_ok() && !self.accepted.contains_key(worker)
+    }
+
+    /// Whether a worker's update is in the sum.
+    #[must_use]
+    pub fn has(&self, worker: &WorkerId) -> bool {
+        self.accepted.contains_key(worker)
+    }
+
+    /// Adds an update for this round, or says why not; then nothing has changed.
+    ///
+    /// # Errors
+    /// The rejection that the worker is to be told.
+    pub fn accept(&mut self, plan: &RunPlan, update: &Verified) -> Result<(), Rejection> {
+        let header = update.header();
+        self.check(plan, header)?;
+        self.tally.add(plan.layout(), update.payload(), header.examples).map_err(malformed)?;
+        let clipped = header.clipped.iter().map(|clips| [clips.wave, clips.residual]).collect();
+        let accepted = Accepted { examples: header.examples, train_loss: header.train_loss, clipped };
+        self.accepted.insert(header.worker, accepted);
+        Ok(())
+    }
+
+    fn check(&self, plan: &RunPlan, header: &UpdateHeader) -> Result<(), Rejection> {
+        let reject = |code, detail: String| Err(Rejection::new(code, detail));
+        let (open, blocks) = (&self.open, plan.layout().blocks());
+        if open.cohort.binary_search(&header.worker).is_err() {
+            return reject(RejectionCode::NotSelected, format!("the worker was not drawn for round {}", open.round.0));
+        }
+        if self.accepted.contains_key(&header.worker) {
+            return reject(RejectionCode::Duplicate, format!("round {} has an update of this worker", open.round.0));
+        }
+        if header.base.0 != open.base {
+            let detail = format!("the update is against version {}, the round's base is {}", header.base.0, open.base);
+            return reject(RejectionCode::StaleBase, detail);
+        }
+        if header.words as usize != blocks {
+            let detail = format!("the update has {} words, the layout has {blocks} blocks", header.words);
+            return reject(RejectionCode::WrongBlockCount, detail);
+        }
+        let examples_max = plan.raw().examples_max;
+        if !(1..=examples_max).contains(&header.examples) {
+            let detail = format!("the update claims {} examples, allowed is 1 to {examples_max}", header.examples);
+            return reject(RejectionCode::ExampleCap, detail);
+        }
+        if !header.train_loss.is_finite() {
+            return reject(RejectionCode::NotFinite, format!("the training loss is {}", header.train_loss));
+        }
+        if header.clipped.len() != open.scales.len() {
+            let detail = format!("{} pairs of clip counts for {} layers", header.clipped.len(), open.scales.len());
+            return reject(RejectionCode::Malformed, detail);
+        }
+        Ok(())
+    }
+
+    /// Mean training loss, weighted by examples; in key order, so that it is the same everywhere.
+    #[must_use]
+    pub fn train_loss(&self) -> f64 {
+        let of = |a: &Accepted| f64::from(a.examples) * f64::from(a.train_loss);
+        let weighted: f64 = self.accepted.values().map(of).sum();
+        weighted / f64::from(self.tally.weight().max(1))
+    }
+
+    /// Share of the lanes of each layer and kind that were clipped, wave then residual.
+    #[must_use]
+    pub fn clipped(&self, plan: &RunPlan) -> Vec<[f64; 2]> {
+        let window = packfed_codec::Window::new(plan.raw().profile, self.open.turn);
+        let mut lanes = vec![[0u64; 2]; self.open.scales.len()];
+        window.for_each_slot(plan.layout(), |slot| lanes[slot.layer][usize::from(!slot.wave)] += 1);
+        let share = |(layer, lanes): (usize, &[u64; 2])| {
+            let clipped =
+                |kind: usize| -> u64 { self.accepted.values().map(|a| u64::from(a.clipped[layer][kind])).sum() };
+            let share = |kind: usize| clipped(kind) as f64 / (lanes[kind] * self.accepted.len() as u64).max(1) as f64;
+            [share(0), share(1)]
+        };
+        lanes.iter().enumerate().map(share).collect()
+    }
+
+    /// The scales of this round, as the codec has them.
+    #[must_use]
+    pub fn scales(&self) -> Vec<Scales> {
+        codec_scales(&self.open.scales)
+    }
+}
+
+fn malformed(error: impl std::fmt::Display) -> Rejection {
+    Rejection::new(RejectionCode::Malformed, error.to_string())
+}
+
+/// Scales as the codec has them.
+#[must_use]
+pub(crate) fn codec_scales(scales: &[LaneScales]) -> Vec<Scales> {
+    scales.iter().map(|s| Scales { wave: s.wave, residual: s.residual }).collect()
+}
