@@ -31,6 +31,7 @@ pub struct Tally {
     turn: u32,
     sums: Vec<i64>,
     weight: u32,
+    peaks: Vec<[u32; 2]>,
 }
 
 impl Tally {
@@ -38,7 +39,7 @@ impl Tally {
     #[must_use]
     pub fn new(layout: &Layout, profile: Profile, turn: u32) -> Self {
         let slots = layout.blocks() * Window::new(profile, turn).width();
-        Self { profile, turn, sums: vec![0; slots], weight: 0 }
+        Self { profile, turn, sums: vec![0; slots], weight: 0, peaks: vec![[0; 2]; layout.layers().len()] }
     }
 
     /// Adds `weight ×` the words; on an error the sum is as it was.
@@ -55,6 +56,8 @@ impl Tally {
         decode_words(layout, self.profile, self.turn, words, |_, _| {})?;
         decode_words(layout, self.profile, self.turn, words, |slot, q| {
             self.sums[slot.index] += i64::from(q) * i64::from(weight);
+            let peak = &mut self.peaks[slot.layer][usize::from(!slot.wave)];
+            *peak = (*peak).max(q.unsigned_abs());
         })?;
         self.weight = total;
         Ok(())
@@ -64,6 +67,12 @@ impl Tally {
     #[must_use]
     pub const fn weight(&self) -> u32 {
         self.weight
+    }
+
+    /// Largest magnitude of any lane so far, for each layer: of the wave, and of the residual.
+    #[must_use]
+    pub fn peaks(&self) -> &[[u32; 2]] {
+        &self.peaks
     }
 
     /// The exact integer sum of one slot.
@@ -120,6 +129,7 @@ mod tests {
         }
         assert_eq!(tally.sum(7), 10 - 60);
         assert_eq!(tally.mean(7), -12.5);
+        assert_eq!(tally.peaks(), [[20, 20]]);
     }
 
     #[test]

@@ -1,6 +1,20 @@
-//! The simulator.
+//! The simulator: federated rounds on one machine, with the code that ships, beside dense and LoRA FedAvg.
+//!
+//! [`virtual_fleet`] is a second shell around the coordinator's engine and the workers' sessions, with
+//! virtual time and a network of its own; [`compare`] runs it and the baselines on one task.
 
 pub mod baseline;
+pub mod compare;
 pub mod digits;
+pub mod evaluate;
+pub mod options;
+pub mod packed;
 pub mod parallel;
 pub mod partition;
+pub mod progress;
+pub mod report;
+pub mod results;
+pub mod stopwatch;
+pub mod table;
+pub mod task;
+pub mod virtual_fleet;

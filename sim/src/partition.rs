@@ -31,7 +31,9 @@ pub enum PartitionError {
     #[error("Dirichlet concentration is {0}, it must be above 0 and finite")]
     Alpha(f64),
     /// Every draw left some worker with too little.
-    #[error("{DRAWS} draws each left a worker with fewer than {LEAST} examples; raise the concentration or lower the number of workers")]
+    #[error(
+        "{DRAWS} draws each left a worker with fewer than {LEAST} examples; raise the concentration or lower the number of workers"
+    )]
     Starved,
 }
 

@@ -52,7 +52,7 @@ pub struct Tuned {
 }
 
 /// The state of a run after a round.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Point {
     /// Rounds committed so far; 0 is the base model.
     pub round: u64,
@@ -81,4 +81,9 @@ impl Results {
     pub fn method(&self, name: &str) -> Option<&MethodResult> {
         self.methods.iter().find(|method| method.name == name)
     }
+}
+
+/// The number that a person wrote, rather than the f32 beside it.
+pub(crate) fn shortest(rate: f32) -> f64 {
+    rate.to_string().parse().unwrap_or_else(|_| f64::from(rate))
 }

@@ -1,12 +1,22 @@
 //! The worker: trains on data that stays here and ships 16 bytes a block.
+//!
+//! ```text
+//!   QUIC ──► client ──► Event ──► Session ──► Effect ──► client, trainer
+//! ```
+//!
+//! [`session::Session`] and [`replica::Replica`] are pure; the trainer is Candle over codec's kernels; the
+//! client and the binary are the shell. A worker never learns who else takes part.
 
 pub mod adam;
 pub mod adapted;
+pub mod adopted;
 pub mod examples;
 pub mod idx;
 pub mod local;
 pub mod loss;
 pub mod mlp;
 pub mod product;
+pub mod replica;
+pub mod session;
 pub mod task;
 pub mod trainer;

@@ -4,7 +4,7 @@
 //! model's far classes would otherwise fill the backward pass with subnormal numbers, which the CPU
 //! multiplies about a hundred times slower.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use packfed_codec::Scalar;
 
 use crate::adapted::{Element, contiguous};
@@ -39,7 +39,13 @@ impl<E: Element> CustomOp2 for CrossEntropy<E> {
         "cross-entropy"
     }
 
-    fn cpu_fwd(&self, logits: &CpuStorage, ll: &Layout, labels: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        logits: &CpuStorage,
+        ll: &Layout,
+        labels: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (rows, classes) = ll.shape().dims2()?;
         let (logits, labels) = (contiguous::<E>(logits, ll)?, contiguous::<u32>(labels, lb)?);
         if labels.len() != rows {
@@ -56,7 +62,13 @@ impl<E: Element> CustomOp2 for CrossEntropy<E> {
         Ok((E::to_cpu_storage_owned(vec![mean]), Shape::from(())))
     }
 
-    fn bwd(&self, logits: &Tensor, labels: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        logits: &Tensor,
+        labels: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (rows, classes) = logits.dims2()?;
         let scale = Scalar::to_f64(grad.to_scalar::<E>()?) / rows as f64;
         let values = logits.flatten_all()?.to_vec1::<E>()?;

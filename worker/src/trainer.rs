@@ -1,6 +1,6 @@
 //! The Candle trainer: a perceptron whose tensors the plan adapts, trained on this worker's examples.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Result as TensorResult, Tensor, Var};
 use packfed_codec::{Direct, Layout, Scalar, State, Window};
@@ -11,9 +11,9 @@ use crate::local::LocalSteps;
 use crate::mlp::{Mlp, ModelError, Target};
 use crate::task::{Job, LocalTask, TaskError, Trained};
 
-/// A base model made ready for one layout; shared by all workers of a simulation.
+/// A base model made ready for one layout.
 #[derive(Debug)]
-pub struct Adapter {
+struct Adapter {
     base: Arc<Mlp>,
     layout: Arc<Layout>,
     targets: Vec<Target>,
@@ -22,10 +22,7 @@ pub struct Adapter {
 
 impl Adapter {
     /// Finds each adapted tensor in the base and prepares its kernels.
-    ///
-    /// # Errors
-    /// If the layout adapts a tensor that the base lacks, or in another shape.
-    pub fn new(base: Arc<Mlp>, layout: Arc<Layout>) -> Result<Self, ModelError> {
+    fn new(base: Arc<Mlp>, layout: Arc<Layout>) -> Result<Self, ModelError> {
         let targets = base.targets(&layout)?;
         let directs = layout.layers().iter().map(|layer| Arc::new(Direct::new(layer))).collect();
         Ok(Self { base, layout, targets, directs })
@@ -63,18 +60,52 @@ impl Adapter {
     }
 }
 
-/// One worker's examples, to be trained on through an [`Adapter`].
+/// A base model and the adapter of the layout that it was last trained in; shared by the workers of a
+/// simulation, so that kernels are prepared once.
+#[derive(Debug)]
+pub struct Base {
+    model: Arc<Mlp>,
+    adapter: Mutex<Option<Arc<Adapter>>>,
+}
+
+impl Base {
+    /// A base that has met no layout yet.
+    #[must_use]
+    pub const fn new(model: Arc<Mlp>) -> Self {
+        Self { model, adapter: Mutex::new(None) }
+    }
+
+    /// The frozen model.
+    #[must_use]
+    pub const fn model(&self) -> &Arc<Mlp> {
+        &self.model
+    }
+
+    fn adapter(&self, layout: &Arc<Layout>) -> Result<Arc<Adapter>, ModelError> {
+        let mut kept = self.adapter.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(adapter) if adapter.layout.digest() == layout.digest() => Ok(adapter.clone()),
+            _ => {
+                let adapter = Arc::new(Adapter::new(self.model.clone(), layout.clone())?);
+                *kept = Some(adapter.clone());
+                Ok(adapter)
+            }
+        }
+    }
+}
+
+/// One worker's examples, to be trained on over a [`Base`].
 #[derive(Clone, Debug)]
 pub struct Trainer {
-    adapter: Arc<Adapter>,
+    base: Arc<Base>,
     examples: Arc<Examples>,
 }
 
 impl Trainer {
     /// A trainer on these examples.
     #[must_use]
-    pub const fn new(adapter: Arc<Adapter>, examples: Arc<Examples>) -> Self {
-        Self { adapter, examples }
+    pub const fn new(base: Arc<Base>, examples: Arc<Examples>) -> Self {
+        Self { base, examples }
     }
 }
 
@@ -84,13 +115,14 @@ impl LocalTask for Trainer {
     }
 
     fn train(&mut self, job: &Job) -> Result<Trained, TaskError> {
-        let adapted = self.adapter.adapted(&job.state, job.window);
+        let adapter = self.base.adapter(job.state.layout())?;
+        let adapted = adapter.adapted(&job.state, job.window);
         let zero =
             |linear: &AdaptedLinear<f32>| Var::zeros(linear.delta_shape(), candle_core::DType::F32, &Device::Cpu);
         let deltas = adapted.iter().map(zero).collect::<TensorResult<Vec<Var>>>()?;
         let steps = LocalSteps { steps: job.steps, batch: job.batch, learning_rate: job.learning_rate };
         let mut order = BatchOrder::new(&job.seed, self.examples.len());
-        let forward = |x: &Tensor| self.adapter.forward(&adapted, &deltas, x);
+        let forward = |x: &Tensor| adapter.forward(&adapted, &deltas, x);
         let loss = steps.run(deltas.clone(), &self.examples, &mut order, forward)?;
         let mut delta: Vec<f32> = Vec::new();
         for values in &deltas {

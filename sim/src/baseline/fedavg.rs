@@ -1,7 +1,8 @@
-//! FedAvg over a flat vector of f32 parameters (McMahan et al., AISTATS 2017): the mean of the
-//! cohort's parameters, weighted by examples, is the next model.
+//! FedAvg over a flat vector of f32 parameters (McMahan et al., AISTATS 2017): the server takes a step
+//! along the mean of the cohort's deltas, weighted by examples, with the same optimizers as packfed's head.
 
 use packfed_codec::Seed;
+use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_worker::examples::{BatchOrder, Examples};
 use packfed_worker::local::LocalSteps;
 use packfed_worker::mlp::Mlp;
@@ -34,31 +35,55 @@ pub struct Member<'a> {
     pub seed: Seed,
 }
 
-/// One round; the cohort is trained on `threads` threads, and the result does not depend on how many.
-///
-/// # Errors
-/// The first member's error, in cohort order.
-pub fn round(
-    model: &impl FlatModel,
-    parameters: &[f32],
-    cohort: &[Member<'_>],
-    steps: LocalSteps,
-    threads: usize,
-) -> Result<Vec<f32>, TaskError> {
-    let train = |member: &Member<'_>| {
-        let mut order = BatchOrder::new(&member.seed, member.examples.len());
-        model.train(parameters, member.examples, &mut order, steps)
-    };
-    let trained = crate::parallel::map(cohort, threads, train);
-    let mut sum = vec![0.0f64; parameters.len()];
-    let mut total = 0.0;
-    for (member, trained) in cohort.iter().zip(trained) {
-        let weight = member.examples.len() as f64;
-        for (sum, value) in sum.iter_mut().zip(trained?) {
-            *sum += weight * f64::from(value);
-        }
-        total += weight;
+/// The server's side: the global parameters, and the optimizer that packfed's head has too.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The global parameters.
+    pub parameters: Vec<f32>,
+    optimizer: ServerOptimizer,
+    memory: Vec<f64>,
+}
+
+impl Server {
+    /// A server that has seen no round.
+    #[must_use]
+    pub fn new(parameters: Vec<f32>, optimizer: ServerOptimizer) -> Self {
+        let memory = vec![0.0; parameters.len() * optimizer.memory_of_a_lane()];
+        Self { parameters, optimizer, memory }
     }
-    #[expect(clippy::cast_possible_truncation, reason = "parameters are f32")]
-    Ok(sum.into_iter().map(|sum| (sum / total) as f32).collect())
+
+    /// One round; the cohort is trained on `threads` threads, and the result does not depend on how many.
+    ///
+    /// # Errors
+    /// The first member's error, in cohort order.
+    pub fn round(
+        &mut self,
+        model: &impl FlatModel,
+        cohort: &[Member<'_>],
+        steps: LocalSteps,
+        threads: usize,
+    ) -> Result<(), TaskError> {
+        let train = |member: &Member<'_>| {
+            let mut order = BatchOrder::new(&member.seed, member.examples.len());
+            model.train(&self.parameters, member.examples, &mut order, steps)
+        };
+        let trained = crate::parallel::map(cohort, threads, train);
+        let mut mean = vec![0.0f64; self.parameters.len()];
+        let total: f64 = cohort.iter().map(|member| member.examples.len() as f64).sum();
+        for (member, trained) in cohort.iter().zip(trained) {
+            let weight = member.examples.len() as f64 / total;
+            for (mean, value) in mean.iter_mut().zip(trained?) {
+                *mean += weight * f64::from(value);
+            }
+        }
+        let size = self.optimizer.memory_of_a_lane();
+        for (n, (parameter, mean)) in self.parameters.iter_mut().zip(mean).enumerate() {
+            let delta = mean - f64::from(*parameter);
+            let step = self.optimizer.step(&mut self.memory[n * size..(n + 1) * size], delta);
+            #[expect(clippy::cast_possible_truncation, reason = "parameters are f32")]
+            let next = (f64::from(*parameter) + step) as f32;
+            *parameter = next;
+        }
+        Ok(())
+    }
 }

@@ -81,7 +81,8 @@ mod tests {
         let (x, w) = (tensor(1, 4, 3), tensor(2, 5, 3));
         let run = |y: Tensor| {
             let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
-            [&y, grads.get(&x).unwrap(), grads.get(&w).unwrap()].map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+            [&y, grads.get(&x).unwrap(), grads.get(&w).unwrap()]
+                .map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
         };
         let ours = run(linear(&x, &w).unwrap());
         let theirs = run(x.matmul(&w.t().unwrap()).unwrap());

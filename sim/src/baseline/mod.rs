@@ -5,3 +5,4 @@ pub mod dense;
 pub mod fedavg;
 pub mod linear;
 pub mod lora;
+pub mod tuned;

@@ -1,0 +1,97 @@
+//! packfed beside its baselines on one task: the main job of the simulator.
+
+use packfed_coordinator::plan::PlanError;
+use packfed_worker::task::TaskError;
+use thiserror::Error;
+
+use crate::baseline::dense::DenseModel;
+use crate::baseline::lora::LoraModel;
+use crate::baseline::tuned::Baseline;
+use crate::options::{Options, digits_plan};
+use crate::packed;
+use crate::progress::Progress;
+use crate::results::{MethodResult, Results};
+use crate::task::{SetupError, Task};
+use crate::virtual_fleet::FleetError;
+
+/// A method to run beside packfed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Every parameter trained and shipped.
+    Dense,
+    /// Low-rank factors of rank 4, the head whole.
+    LoraR4,
+    /// Low-rank factors of rank 8, the head whole.
+    LoraR8,
+}
+
+/// Why a comparison ended early.
+#[derive(Debug, Error)]
+pub enum CompareError {
+    /// The task could not be made.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The plan is out of bounds.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The simulated fleet did not get through.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// A baseline could not be trained.
+    #[error("a baseline failed: {0}")]
+    Training(#[from] TaskError),
+    /// A baseline without a learning rate.
+    #[error("a baseline needs at least one learning rate")]
+    NoRate,
+}
+
+/// Learning rates that dense FedAvg tries.
+const DENSE_RATES: [f32; 3] = [5e-4, 1e-3, 2e-3];
+/// Learning rates that LoRA FedAvg tries.
+const LORA_RATES: [f32; 3] = [1.5e-3, 3e-3, 6e-3];
+
+impl Method {
+    /// Every baseline, in the order of the table.
+    pub const ALL: [Self; 3] = [Self::Dense, Self::LoraR4, Self::LoraR8];
+
+    /// Its name in flags, tables and files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::LoraR4 => "lora-r4",
+            Self::LoraR8 => "lora-r8",
+        }
+    }
+
+    fn run(self, task: &Task, options: &Options, progress: &Progress) -> Result<MethodResult, CompareError> {
+        let (name, seed) = (self.name(), options.run_seed());
+        let lora = |rank| {
+            let (model, initial) = LoraModel::new(task.base.clone(), rank, &seed);
+            Baseline { name, model, initial, rates: &LORA_RATES }.run(task, options, progress)
+        };
+        match self {
+            Self::Dense => {
+                let (model, initial) = DenseModel::new(&task.base);
+                Baseline { name, model, initial, rates: &DENSE_RATES }.run(task, options, progress)
+            }
+            Self::LoraR4 => lora(4),
+            Self::LoraR8 => lora(8),
+        }
+    }
+}
+
+/// Runs packfed and the named baselines on `digits`.
+///
+/// # Errors
+/// If the task cannot be made or a method fails.
+pub fn digits(options: &Options, methods: &[Method], progress: &Progress) -> Result<Results, CompareError> {
+    progress.note("pre-training the base model");
+    let task = Task::digits(&options.run_seed(), options.workers as usize, options.threads)?;
+    let plan = digits_plan(options, &task.base, task.base_digest())?;
+    let mut records = vec![packed::run(&task, options, plan, progress)?];
+    for method in methods {
+        records.push(method.run(&task, options, progress)?);
+    }
+    Ok(Results { task: "digits".into(), seed: options.seed, methods: records })
+}
