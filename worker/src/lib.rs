@@ -10,6 +10,8 @@
 pub mod adam;
 pub mod adapted;
 pub mod adopted;
+pub mod client;
+pub mod config;
 pub mod examples;
 pub mod idx;
 pub mod local;

@@ -1,0 +1,311 @@
+//! The QUIC shell around a [`Session`]: one task owns the session and does what its effects say.
+//!
+//! ```text
+//!   control stream   worker ── Enroll, CheckIn ──►   ◄── Plan, CatchUp, Assignment, Finished, Refused ──
+//!   update streams   worker ── Update, end ──►       ◄── Verdict, end ──            one stream an update
+//! ```
+//!
+//! It decides nothing about rounds. What happens on a connection is numbered with it, so that news of a lost
+//! connection cannot be taken for news of the next.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use packfed_protocol::quic::{self, Client as Quic, QuicError, ReadError};
+use packfed_protocol::{CoordinatorId, Digest, Enroll, Identity, Limits, Message, Rejection, RunId, Timestamp, Token};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::session::{Effect, Ending, Event, Session};
+use crate::task::LocalTask;
+
+/// Whom to speak to, and as whom.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// Where the coordinator listens.
+    pub coordinator: SocketAddr,
+    /// Its public key.
+    pub coordinator_key: CoordinatorId,
+    /// This worker's secret key.
+    pub identity: Identity,
+}
+
+/// Why a worker could not do as asked.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The transport failed.
+    #[error(transparent)]
+    Quic(#[from] QuicError),
+    /// The answer could not be read.
+    #[error("the coordinator's answer could not be read: {0}")]
+    Read(#[from] ReadError),
+    /// The coordinator said no.
+    #[error("the coordinator refused ({}): {}", .0.code, .0.detail)]
+    Refused(Rejection),
+    /// The coordinator said something else, or nothing.
+    #[error("expected {expected} from the coordinator, got {found}")]
+    Answer {
+        /// What was expected.
+        expected: &'static str,
+        /// What came.
+        found: String,
+    },
+    /// The session ended early.
+    #[error(transparent)]
+    Session(#[from] crate::session::SessionError),
+    /// The worker was told to stop.
+    #[error("stopped before the run was finished; start again to go on")]
+    Interrupted,
+}
+
+/// Uses a one-time token to enrol this worker's key, and returns the run that it now belongs to.
+///
+/// # Errors
+/// If the coordinator cannot be reached, is another than named, or refuses the token.
+pub async fn enroll(address: &Address, token: Token, name: &str) -> Result<RunId, ClientError> {
+    let client = quic::client(&address.identity)?;
+    let connection = client.connect(address.coordinator, &address.coordinator_key).await?;
+    let (mut send, mut recv) = connection.open_bi().await.map_err(QuicError::from)?;
+    let enroll = Message::Enroll(Enroll { token, name: name.to_owned() });
+    quic::write_message(&mut send, &enroll).await?;
+    let answer = quic::read_message(&mut recv, &Limits::default()).await?;
+    client.close();
+    client.wait_idle().await;
+    match answer.map(|(message, _)| message) {
+        Some(Message::Enrolled(enrolled)) => Ok(enrolled.run),
+        Some(Message::Refused(refused)) => Err(ClientError::Refused(refused.rejection)),
+        other => Err(ClientError::Answer {
+            expected: "enrolled",
+            found: other.map_or("nothing".into(), |message| message.frame_type().to_string()),
+        }),
+    }
+}
+
+/// Takes part in a run until it is finished, reconnecting as often as it takes.
+///
+/// # Errors
+/// If this worker cannot take part, or `shutdown` ends first.
+pub async fn run(
+    address: Address,
+    run: RunId,
+    base: Digest,
+    task: impl LocalTask + Clone + 'static,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Ending, ClientError> {
+    let quic = quic::client(&address.identity)?;
+    let (session, effects) = Session::new(address.identity.clone(), run, base, task.examples(), now());
+    let (inputs, inbox) = mpsc::channel(QUEUE);
+    let mut owner = Owner { session, task, quic, address, link: None, links: 0, inputs };
+    let ending = tokio::select! {
+        ending = owner.drive(effects, inbox) => ending,
+        () = shutdown => Err(ClientError::Interrupted),
+    };
+    owner.quic.close();
+    owner.quic.wait_idle().await;
+    ending
+}
+
+/// Inputs that may wait for the owner.
+const QUEUE: usize = 64;
+/// How long one message may take to be written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an update may wait for its verdict.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Something for the owner of the session; the number is the connection's.
+enum Input {
+    Link(u64, Result<Link, QuicError>),
+    Message(u64, Box<Message>),
+    Verdict(u64, Box<Message>),
+    Lost(u64),
+    Session(Event),
+}
+
+struct Link {
+    connection: quinn::Connection,
+    control: quinn::SendStream,
+    replies: quinn::RecvStream,
+}
+
+struct Owner<T> {
+    session: Session,
+    task: T,
+    quic: Quic,
+    address: Address,
+    link: Option<(quinn::Connection, quinn::SendStream)>,
+    /// Number of the current or coming connection.
+    links: u64,
+    inputs: mpsc::Sender<Input>,
+}
+
+impl<T: LocalTask + Clone + 'static> Owner<T> {
+    async fn drive(&mut self, effects: Vec<Effect>, mut inbox: mpsc::Receiver<Input>) -> Result<Ending, ClientError> {
+        let mut ending = self.carry_out(effects).await;
+        while ending.is_none() {
+            let Some(input) = inbox.recv().await else { return Err(ClientError::Interrupted) };
+            if let Input::Link(_, Err(error @ QuicError::WrongKey { .. })) = input {
+                return Err(error.into());
+            }
+            let Some(event) = self.event(input) else { continue };
+            let effects = self.session.handle(event, now());
+            ending = self.carry_out(effects).await;
+        }
+        match ending {
+            Some(Ending::Failed(error)) => Err(error.into()),
+            Some(ending) => Ok(ending),
+            None => Err(ClientError::Interrupted),
+        }
+    }
+
+    /// What an input means to the session; news of an earlier connection means nothing.
+    fn event(&mut self, input: Input) -> Option<Event> {
+        match input {
+            Input::Session(event) => Some(event),
+            Input::Link(number, link) if number == self.links => Some(self.linked(link)),
+            Input::Message(number, message) if number == self.links => Some(Event::Message(message)),
+            Input::Verdict(number, message) if number == self.links => match *message {
+                Message::Verdict(verdict) => Some(Event::Verdict(verdict)),
+                other => Some(self.lost(&format!("a {} for a verdict", other.frame_type()))),
+            },
+            Input::Lost(number) if number == self.links && self.link.is_some() => Some(self.lost("the stream ended")),
+            Input::Link(..) | Input::Message(..) | Input::Verdict(..) | Input::Lost(_) => None,
+        }
+    }
+
+    fn linked(&mut self, link: Result<Link, QuicError>) -> Event {
+        match link {
+            Ok(Link { connection, control, replies }) => {
+                tokio::spawn(listen(self.links, replies, self.inputs.clone()));
+                self.link = Some((connection, control));
+                Event::Connected
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot connect");
+                Event::Disconnected
+            }
+        }
+    }
+
+    fn lost(&mut self, why: &str) -> Event {
+        tracing::warn!(why, "connection lost");
+        if let Some((connection, _)) = self.link.take() {
+            connection.close(0u32.into(), b"lost");
+        }
+        Event::Disconnected
+    }
+
+    /// Does what effects say, in order, until the session ends.
+    async fn carry_out(&mut self, effects: Vec<Effect>) -> Option<Ending> {
+        for effect in effects {
+            match effect {
+                Effect::Connect(time) => self.connect(time),
+                Effect::Send(message) => self.send(&message).await,
+                Effect::Upload(message) => self.upload(*message).await,
+                Effect::Train { round, job } => {
+                    let (mut task, inputs) = (self.task.clone(), self.inputs.clone());
+                    tokio::task::spawn_blocking(move || {
+                        let result = task.train(&job).map_err(|error| error.to_string());
+                        // The owner is gone only when the session has ended; then nobody wants the result.
+                        let _ = inputs.blocking_send(Input::Session(Event::Trained { round, result }));
+                    });
+                }
+                Effect::Wake(time) => self.later(time, Input::Session(Event::Tick)),
+                Effect::Stop(ending) => return Some(ending),
+            }
+        }
+        None
+    }
+
+    fn connect(&mut self, time: Timestamp) {
+        self.link = None;
+        self.links += 1;
+        let (number, inputs) = (self.links, self.inputs.clone());
+        let (quic, address) = (self.quic.clone(), self.address.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(until(time)).await;
+            let link = link(&quic, &address).await;
+            let _ = inputs.send(Input::Link(number, link)).await;
+        });
+    }
+
+    fn later(&self, time: Timestamp, input: Input) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(until(time)).await;
+            let _ = inputs.send(input).await;
+        });
+    }
+
+    async fn send(&mut self, message: &Message) {
+        let Some((_, control)) = &mut self.link else { return };
+        let written = tokio::time::timeout(WRITE_TIMEOUT, quic::write_message(control, message)).await;
+        if !matches!(written, Ok(Ok(_))) {
+            self.report(Input::Lost(self.links));
+        }
+    }
+
+    async fn upload(&mut self, message: Message) {
+        let Some((connection, _)) = &self.link else { return };
+        let (connection, number, inputs) = (connection.clone(), self.links, self.inputs.clone());
+        tokio::spawn(async move {
+            let verdict = tokio::time::timeout(VERDICT_TIMEOUT, exchange(&connection, &message)).await;
+            let input = match verdict {
+                Ok(Ok(Some(message))) => Input::Verdict(number, Box::new(message)),
+                Ok(Ok(None) | Err(_)) | Err(_) => Input::Lost(number),
+            };
+            let _ = inputs.send(input).await;
+        });
+    }
+
+    /// Queues an input without waiting for room, which the owner itself must not do.
+    fn report(&self, input: Input) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let _ = inputs.send(input).await;
+        });
+    }
+}
+
+async fn link(quic: &Quic, address: &Address) -> Result<Link, QuicError> {
+    let connection = quic.connect(address.coordinator, &address.coordinator_key).await?;
+    let (control, replies) = connection.open_bi().await?;
+    Ok(Link { connection, control, replies })
+}
+
+/// Hands everything that the coordinator says on the control stream to the owner.
+async fn listen(number: u64, mut replies: quinn::RecvStream, inputs: mpsc::Sender<Input>) {
+    loop {
+        let input = match quic::read_message(&mut replies, &Limits::default()).await {
+            Ok(Some((message, _))) => Input::Message(number, Box::new(message)),
+            Ok(None) => Input::Lost(number),
+            Err(error) => {
+                tracing::debug!(%error, "control stream");
+                Input::Lost(number)
+            }
+        };
+        let last = matches!(input, Input::Lost(_));
+        if inputs.send(input).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Sends an update on a stream of its own and waits for the answer.
+async fn exchange(connection: &quinn::Connection, update: &Message) -> Result<Option<Message>, ClientError> {
+    let (mut send, mut recv) = connection.open_bi().await.map_err(QuicError::from)?;
+    quic::write_message(&mut send, update).await?;
+    // A stream that was stopped by the peer has its verdict on the way all the same.
+    let _ = send.finish();
+    let answer = quic::read_message(&mut recv, &Limits::default()).await?;
+    Ok(answer.map(|(message, _)| message))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock, the session is told")]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn until(time: Timestamp) -> Duration {
+    Duration::from_millis(time.since(now()))
+}

@@ -1,0 +1,183 @@
+//! The worker's configuration file, and what enrolment leaves beside it.
+//!
+//! Raw structs mirror the TOML; [`WorkerConfig::load`] reads one and resolves its paths against the file's
+//! folder. It knows files, not networks.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use packfed_protocol::{CoordinatorId, RunId};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// `worker.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Where the coordinator listens.
+    pub coordinator: SocketAddr,
+    /// The coordinator's public key; no other is spoken to.
+    pub coordinator_key: CoordinatorId,
+    /// What operators see; at most 64 characters.
+    pub name: String,
+    /// File of this worker's secret key; made by `worker enroll`.
+    #[serde(default = "identity")]
+    pub identity: PathBuf,
+    /// File that enrolment leaves.
+    #[serde(default = "enrolment")]
+    pub enrolment: PathBuf,
+    /// The frozen base model.
+    pub model: ModelConfig,
+    /// The examples of this worker.
+    pub data: DataConfig,
+}
+
+/// `[model]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// A safetensors file with `layers.N.weight` and `layers.N.bias`.
+    pub base: PathBuf,
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// IDX file of images.
+    pub images: PathBuf,
+    /// IDX file of labels.
+    pub labels: PathBuf,
+}
+
+/// What enrolment leaves: the run that this worker belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolment {
+    /// The run.
+    pub run: RunId,
+    /// The coordinator that it was enrolled with.
+    pub coordinator_key: CoordinatorId,
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{}: {why}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with its place.
+        why: String,
+    },
+}
+
+fn identity() -> PathBuf {
+    "worker.key".into()
+}
+
+fn enrolment() -> PathBuf {
+    "enrolment.toml".into()
+}
+
+impl WorkerConfig {
+    /// Reads a file; relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// If it cannot be read, names an unknown key or lacks one; the error names file and place.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = read_toml(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for file in [
+            &mut config.identity,
+            &mut config.enrolment,
+            &mut config.model.base,
+            &mut config.data.images,
+            &mut config.data.labels,
+        ] {
+            *file = folder.join(&*file);
+        }
+        Ok(config)
+    }
+}
+
+impl Enrolment {
+    /// Reads what enrolment left.
+    ///
+    /// # Errors
+    /// If there is no such file, or it is of another coordinator than `config` names.
+    pub fn load(config: &WorkerConfig) -> Result<Self, ConfigError> {
+        let path = &config.enrolment;
+        let enrolment: Self = read_toml(path)?;
+        if enrolment.coordinator_key != config.coordinator_key {
+            let why = format!(
+                "enrolled with coordinator {}, the configuration names {}; enrol anew",
+                enrolment.coordinator_key, config.coordinator_key
+            );
+            return Err(ConfigError::Content { path: path.clone(), why });
+        }
+        Ok(enrolment)
+    }
+
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
+        let failed = |source| ConfigError::File { path: path.to_owned(), source };
+        let text = toml::to_string(self)
+            .map_err(|error| ConfigError::Content { path: path.to_owned(), why: error.to_string() })?;
+        let temporary = path.with_extension("tmp");
+        std::fs::write(&temporary, text).map_err(failed)?;
+        std::fs::rename(&temporary, path).map_err(failed)
+    }
+}
+
+fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|error| ConfigError::Content { path: path.to_owned(), why: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_a_configuration() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("worker.example.toml");
+        let config = WorkerConfig::load(&path).unwrap();
+        assert_eq!(config.name, "kitchen-tablet");
+        assert!(config.model.base.starts_with(env!("CARGO_MANIFEST_DIR")), "relative to the file");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker.toml");
+        let example = include_str!("../worker.example.toml");
+        std::fs::write(&path, example.replace("name =", "nickname =")).unwrap();
+        let error = WorkerConfig::load(&path).unwrap_err().to_string();
+        assert!(error.contains("worker.toml") && error.contains("nickname"), "{error}");
+    }
+
+    #[test]
+    fn an_enrolment_with_another_coordinator_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config: WorkerConfig = toml::from_str(include_str!("../worker.example.toml")).unwrap();
+        config.enrolment = folder.path().join("enrolment.toml");
+        let enrolment = Enrolment { run: RunId([1; 16]), coordinator_key: config.coordinator_key };
+        enrolment.save(&config.enrolment).unwrap();
+        assert_eq!(Enrolment::load(&config).unwrap(), enrolment);
+        config.coordinator_key.0[0] ^= 1;
+        assert!(Enrolment::load(&config).unwrap_err().to_string().contains("enrol anew"));
+    }
+}
