@@ -1,13 +1,13 @@
 //! packfed beside its baselines on one task: the main job of the simulator.
 
-use packfed_coordinator::plan::PlanError;
+use packfed_coordinator::config::ConfigError;
 use packfed_worker::task::TaskError;
 use thiserror::Error;
 
 use crate::baseline::dense::DenseModel;
 use crate::baseline::lora::LoraModel;
 use crate::baseline::tuned::Baseline;
-use crate::options::{Options, digits_plan};
+use crate::options::{Options, digits_run};
 use crate::packed;
 use crate::progress::Progress;
 use crate::results::{MethodResult, Results};
@@ -33,7 +33,7 @@ pub enum CompareError {
     Setup(#[from] SetupError),
     /// The plan is out of bounds.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(#[from] ConfigError),
     /// The simulated fleet did not get through.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -88,7 +88,7 @@ impl Method {
 pub fn digits(options: &Options, methods: &[Method], progress: &Progress) -> Result<Results, CompareError> {
     progress.note("pre-training the base model");
     let task = Task::digits(&options.run_seed(), options.workers as usize, options.threads)?;
-    let plan = digits_plan(options, &task.base, task.base_digest())?;
+    let plan = digits_run(options, &task.base, task.base_digest()).plan()?;
     let mut records = vec![packed::run(&task, options, plan, progress)?];
     for method in methods {
         records.push(method.run(&task, options, progress)?);

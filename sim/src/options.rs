@@ -1,8 +1,10 @@
-//! What a simulated run is asked for, and the plan that follows from it.
+//! What a simulated run is asked for, and the run that follows from it.
 
-use packfed_codec::{LayerSpec, Layout, Profile, Seed};
+use packfed_codec::Seed;
+use packfed_coordinator::config::{
+    LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
+};
 use packfed_coordinator::optimizer::ServerOptimizer;
-use packfed_coordinator::plan::{Phase, PlanError, RawPlan, RunPlan, Training};
 use packfed_protocol::{Digest, Identity};
 use packfed_worker::mlp::{Dense, Mlp};
 
@@ -61,14 +63,11 @@ impl Options {
     }
 }
 
-/// The plan of the `digits` task: B = 28 for the hidden layers, B = 4 for the head; biases stay frozen.
-///
-/// # Errors
-/// If a size is out of bounds; the error names it.
-pub fn digits_plan(options: &Options, base: &Mlp, base_digest: Digest) -> Result<RunPlan, PlanError> {
-    let seed = options.run_seed();
+/// The run of the `digits` task: B = 28 for the hidden layers, B = 4 for the head; biases stay frozen.
+#[must_use]
+pub fn digits_run(options: &Options, base: &Mlp, base_digest: Digest) -> RunConfig {
     let last = base.layers.len() - 1;
-    let spec = |(n, layer): (usize, &Dense)| LayerSpec {
+    let layer = |(n, layer): (usize, &Dense)| LayerTable {
         name: format!("layers.{n}.weight"),
         rows: layer.outputs(),
         cols: layer.inputs,
@@ -76,22 +75,26 @@ pub fn digits_plan(options: &Options, base: &Mlp, base_digest: Digest) -> Result
         residual: RESIDUAL,
         gain_exponent: GAIN_EXPONENT,
     };
-    let layers: Vec<LayerSpec> = base.layers.iter().enumerate().map(spec).collect();
-    let layout = Layout::new(&seed, layers.clone())?;
-    RunPlan::new(RawPlan {
-        run: RunPlan::run_id("digits", &seed, &base_digest, &layout),
-        seed,
-        base: base_digest,
-        layers,
-        profile: Profile::Plain,
-        rounds: options.rounds,
-        examples_max: 1 << 16,
-        training: Training { steps: STEPS, batch: BATCH, learning_rate: LEARNING_RATE },
-        selection: Phase { goal: options.workers, min: options.cohort, timeout_ms: SELECTION_MS },
-        reporting: Phase { goal: options.cohort, min: options.cohort.div_ceil(2), timeout_ms: REPORTING_MS },
-        over_selection: 0,
-        optimizer: SERVER_OPTIMIZER,
-        levels: LEVELS,
-        history: HISTORY,
-    })
+    RunConfig {
+        run: RunTable {
+            name: "digits".into(),
+            seed: options.seed,
+            base: base_digest,
+            rounds: options.rounds,
+            examples_max: 1 << 16,
+            profile: ProfileName::Plain,
+            levels: LEVELS,
+            history: HISTORY,
+        },
+        layers: base.layers.iter().enumerate().map(layer).collect(),
+        training: TrainingTable { steps: STEPS, batch: BATCH, learning_rate: LEARNING_RATE },
+        selection: SelectionTable { goal: options.workers, min: options.cohort, timeout_ms: SELECTION_MS },
+        reporting: ReportingTable {
+            goal: options.cohort,
+            min: options.cohort.div_ceil(2),
+            timeout_ms: REPORTING_MS,
+            over_selection: 0,
+        },
+        server_optimizer: SERVER_OPTIMIZER,
+    }
 }

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::results::{MethodResult, Point, shortest};
 use crate::stopwatch::Stopwatch;
 use crate::task::Task;
-use crate::virtual_fleet::{PHONES, VirtualFleet};
+use crate::virtual_fleet::{Devices, PHONES, VirtualFleet};
 
 /// Rounds between two tests for the display and the curve.
 pub(crate) const TEST_EVERY: u64 = 2;
@@ -26,8 +26,22 @@ pub(crate) const TEST_EVERY: u64 = 2;
 /// # Errors
 /// If a worker gives up or the run stalls.
 pub fn run(task: &Task, options: &Options, plan: RunPlan, progress: &Progress) -> Result<MethodResult, CompareError> {
+    run_on(task, options, plan, PHONES, progress)
+}
+
+/// Runs packfed on a task, on devices of the caller's choice.
+///
+/// # Errors
+/// If a worker gives up or the run stalls.
+pub fn run_on(
+    task: &Task,
+    options: &Options,
+    plan: RunPlan,
+    devices: Devices,
+    progress: &Progress,
+) -> Result<MethodResult, CompareError> {
     let learning_rate = shortest(plan.raw().training.learning_rate);
-    let mut fleet = fleet(task, options, plan);
+    let mut fleet = fleet(task, options, plan, devices);
     let display = progress.method("packfed", options.rounds);
     let mut curve = vec![Point { accuracy: task.test.accuracy(&task.base), ..Point::default() }];
     let mut watch = Stopwatch::started();
@@ -66,7 +80,7 @@ pub fn run(task: &Task, options: &Options, plan: RunPlan, progress: &Progress) -
     })
 }
 
-fn fleet(task: &Task, options: &Options, plan: RunPlan) -> VirtualFleet {
+fn fleet(task: &Task, options: &Options, plan: RunPlan, devices: Devices) -> VirtualFleet {
     let (run, base_digest) = (plan.raw().run, task.base_digest());
     let base = Arc::new(Base::new(task.base.clone()));
     let start = Timestamp(0);
@@ -79,5 +93,5 @@ fn fleet(task: &Task, options: &Options, plan: RunPlan) -> VirtualFleet {
         members.push((session, effects, trainer));
     }
     let engine = Engine::new(Arc::new(plan), Registry::new(enrolled, std::collections::BTreeSet::new()), start);
-    VirtualFleet::new(engine, members, PHONES, &options.run_seed(), options.threads)
+    VirtualFleet::new(engine, members, devices, &options.run_seed(), options.threads)
 }

@@ -40,7 +40,7 @@ pub enum PartitionError {
 /// Least examples of a worker.
 const LEAST: usize = 4;
 /// Draws before giving up.
-const DRAWS: u64 = 10_000;
+const DRAWS: u64 = 500;
 
 impl Partition {
     /// For every worker, the indices of its examples, ascending.

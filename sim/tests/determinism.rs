@@ -1,0 +1,46 @@
+//! One seed, one digest.
+
+use packfed_sim::options::{Options, digits_run};
+use packfed_sim::packed;
+use packfed_sim::progress::Progress;
+use packfed_sim::results::MethodResult;
+use packfed_sim::task::Task;
+use packfed_sim::virtual_fleet::{Devices, PHONES};
+
+fn options(seed: u64, threads: usize) -> Options {
+    Options { rounds: 3, workers: 6, cohort: 4, seed, threads }
+}
+
+fn run(options: &Options, devices: Devices) -> MethodResult {
+    let task = Task::digits(&options.run_seed(), options.workers as usize, options.threads).unwrap();
+    let plan = digits_run(options, &task.base, task.base_digest()).plan().unwrap();
+    packed::run_on(&task, options, plan, devices, &Progress::new(true)).unwrap()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_digest_on_any_number_of_threads_and_another_seed_another() {
+    let one = run(&options(1, 1), PHONES);
+    let again = run(&options(1, 3), PHONES);
+    assert_eq!(one.digest, again.digest);
+    assert_eq!((one.bytes_up, one.bytes_down), (again.bytes_up, again.bytes_down));
+    assert_ne!(one.digest, run(&options(2, 2), PHONES).digest);
+}
+
+#[test]
+fn the_network_has_no_say_in_the_model() {
+    // Slow links and fast devices: updates arrive in another order and at other times.
+    let slow = Devices { latency_ms: 900, up_bytes_per_s: 3_000, down_bytes_per_s: 9_000, step_ms: 1 };
+    let (phones, slow) = (run(&options(1, 2), PHONES), run(&options(1, 2), slow));
+    assert_eq!(phones.digest, slow.digest);
+    let seconds = |result: &MethodResult| result.curve.last().unwrap().virtual_s;
+    assert!(seconds(&slow) > 2.0 * seconds(&phones));
+}
+
+#[test]
+fn training_moves_the_model_and_costs_what_the_words_cost() {
+    let result = run(&options(1, 2), PHONES);
+    let base = result.curve[0].accuracy;
+    assert!(result.accuracy > base + 0.05, "{base} → {}", result.accuracy);
+    let words = 16.0 * (28.0 * 9.0 + 9.0 * 9.0 + 3.0 * 63.0);
+    assert!(result.bytes_up > words && result.bytes_up < 1.05 * words, "{}", result.bytes_up);
+}
