@@ -19,7 +19,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::basis::{Basis, alpha};
 use crate::layout::{Block, Layer, WAVE_LANES};
-use crate::panel::{Panel, add_scaled, dot, product};
+use crate::panel::{Panel, Sparse, dot, product};
 use crate::scalar::Scalar;
 use crate::window::Window;
 
@@ -31,13 +31,15 @@ const WAVE_ENTRIES: usize = 4;
 pub struct Direct<S> {
     outputs: Axis<S>,
     inputs: Axis<S>,
-    blocks: Vec<Sparse<S>>,
+    blocks: Vec<Products<S>>,
     entries: Vec<Entry>,
+    by_output: Sparse,
+    by_input: Sparse,
 }
 
 /// One block's place in the entries, and what its wave's products are scaled by.
 #[derive(Clone, Debug)]
-struct Sparse<S> {
+struct Products<S> {
     block: Block,
     first: usize,
     weight: S,
@@ -101,7 +103,9 @@ impl<S: Scalar> Direct<S> {
         }
         outputs.build();
         inputs.build();
-        let mut direct = Self { outputs, inputs, blocks: Vec::new(), entries: Vec::new() };
+        let (blocks, entries) = (Vec::new(), Vec::new());
+        let (by_output, by_input) = (Sparse::default(), Sparse::default());
+        let mut direct = Self { outputs, inputs, blocks, entries, by_output, by_input };
         for (block, pairs) in layer.blocks().iter().zip(pairs) {
             let (weight, sign) = wave_factors(block);
             let first = direct.entries.len();
@@ -110,8 +114,11 @@ impl<S: Scalar> Direct<S> {
                 input: direct.inputs.row(block.col / spec.block, input),
             }));
             let (weight, sign) = (S::from_f64(weight), S::from_f64(sign));
-            direct.blocks.push(Sparse { block: block.clone(), first, weight, sign });
+            direct.blocks.push(Products { block: block.clone(), first, weight, sign });
         }
+        let entries = direct.entries.iter();
+        direct.by_output = Sparse::new(direct.outputs.spectrum, entries.clone().map(|e| (e.output, e.input)));
+        direct.by_input = Sparse::new(direct.inputs.spectrum, entries.map(|e| (e.input, e.output)));
         direct
     }
 
@@ -122,7 +129,7 @@ impl<S: Scalar> Direct<S> {
     #[must_use]
     pub fn coefficients(&self, lanes: &[S]) -> Vec<S> {
         let mut coefficients = Vec::with_capacity(self.entries.len());
-        for Sparse { block, weight, sign, .. } in &self.blocks {
+        for Products { block, weight, sign, .. } in &self.blocks {
             let lanes = &lanes[block.lanes()];
             let (x, y) = (*weight * lanes[0], *weight * lanes[1]);
             coefficients.extend_from_slice(&[x, -(*sign * x), -y, -(*sign * y)]);
@@ -185,9 +192,7 @@ impl<S: Scalar> Direct<S> {
     #[inline(always)]
     fn input_gradient(&self, coefficients: &[S], grad: &Panel<S>, tokens: usize) -> Vec<S> {
         let mut spectrum = Panel::zeros(self.inputs.spectrum, tokens);
-        for (entry, &coefficient) in self.entries.iter().zip(coefficients) {
-            add_scaled(spectrum.row_mut(entry.input), coefficient, grad.row(entry.output));
-        }
+        self.by_input.product(coefficients, grad, &mut spectrum);
         let mut input = vec![S::ZERO; tokens * self.inputs.length];
         self.inputs.expand(&spectrum, tokens).add_to_tokens(&mut input, self.inputs.length);
         input
@@ -212,9 +217,7 @@ impl<S: Scalar> WithSimd for Forward<'_, S> {
         let Self { direct, tokens, .. } = self;
         let panel = direct.inputs.project(&Panel::from_tokens(self.x, direct.inputs.length), tokens);
         let mut spectrum = Panel::zeros(direct.outputs.spectrum, tokens);
-        for (entry, &coefficient) in direct.entries.iter().zip(self.coefficients) {
-            add_scaled(spectrum.row_mut(entry.output), coefficient, panel.row(entry.input));
-        }
+        direct.by_output.product(self.coefficients, &panel, &mut spectrum);
         direct.outputs.expand(&spectrum, tokens).add_to_tokens(self.y, direct.outputs.length);
         Spectrum { panel, tokens }
     }

@@ -26,23 +26,44 @@ impl<S: Scalar> Panel<S> {
     /// The transpose of `tokens`×`rows`.
     #[inline(always)]
     pub(crate) fn from_tokens(values: &[S], rows: usize) -> Self {
-        let mut panel = Self::zeros(rows, values.len() / rows);
-        for (token, features) in values.chunks_exact(rows).enumerate() {
-            for (feature, &value) in features.iter().enumerate() {
-                panel.data[feature * panel.stride + token] = value;
+        let tokens = values.len() / rows;
+        let mut panel = Self::zeros(rows, tokens);
+        let stride = panel.stride;
+        for_each_square(tokens, rows, |token, feature, square| {
+            for (i, row) in square.iter_mut().enumerate() {
+                row.copy_from_slice(&values[(token + i) * rows + feature..][..SQUARE]);
             }
-        }
+            for j in 0..SQUARE {
+                let out = &mut panel.data[(feature + j) * stride + token..][..SQUARE];
+                for (out, row) in out.iter_mut().zip(&*square) {
+                    *out = row[j];
+                }
+            }
+        });
+        for_each_outside(tokens, rows, |token, feature| {
+            panel.data[feature * stride + token] = values[token * rows + feature];
+        });
         panel
     }
 
     /// Adds the transpose back to `tokens`×`rows`.
     #[inline(always)]
     pub(crate) fn add_to_tokens(&self, values: &mut [S], rows: usize) {
-        for (token, features) in values.chunks_exact_mut(rows).enumerate() {
-            for (feature, value) in features.iter_mut().enumerate() {
-                *value += self.data[feature * self.stride + token];
+        let tokens = values.len() / rows;
+        for_each_square(tokens, rows, |token, feature, square| {
+            for (j, row) in square.iter_mut().enumerate() {
+                row.copy_from_slice(&self.data[(feature + j) * self.stride + token..][..SQUARE]);
             }
-        }
+            for i in 0..SQUARE {
+                let out = &mut values[(token + i) * rows + feature..][..SQUARE];
+                for (out, row) in out.iter_mut().zip(&*square) {
+                    *out += row[i];
+                }
+            }
+        });
+        for_each_outside(tokens, rows, |token, feature| {
+            values[token * rows + feature] += self.data[feature * self.stride + token];
+        });
     }
 
     pub(crate) const fn stride(&self) -> usize {
@@ -55,6 +76,36 @@ impl<S: Scalar> Panel<S> {
 
     pub(crate) fn row_mut(&mut self, row: usize) -> &mut [S] {
         &mut self.data[row * self.stride..(row + 1) * self.stride]
+    }
+}
+
+/// Edge of the squares that a transpose moves at once, so that both sides are touched by whole lines.
+const SQUARE: usize = 8;
+
+/// Every whole square of a tokens×rows matrix, by its first token and feature, with room for its values.
+#[inline(always)]
+fn for_each_square<S: Scalar>(
+    tokens: usize,
+    rows: usize,
+    mut visit: impl FnMut(usize, usize, &mut [[S; SQUARE]; SQUARE]),
+) {
+    let mut square = [[S::ZERO; SQUARE]; SQUARE];
+    for token in (0..tokens / SQUARE).map(|n| n * SQUARE) {
+        for feature in (0..rows / SQUARE).map(|n| n * SQUARE) {
+            visit(token, feature, &mut square);
+        }
+    }
+}
+
+/// Every place that no whole square covers.
+#[inline(always)]
+fn for_each_outside(tokens: usize, rows: usize, mut visit: impl FnMut(usize, usize)) {
+    let (whole_tokens, whole_rows) = (tokens / SQUARE * SQUARE, rows / SQUARE * SQUARE);
+    for token in 0..tokens {
+        let first = if token < whole_tokens { whole_rows } else { 0 };
+        for feature in first..rows {
+            visit(token, feature);
+        }
     }
 }
 
@@ -105,11 +156,53 @@ fn product_rows<S: Scalar, const R: usize>(
     }
 }
 
-/// `out += weight·input`.
-#[inline(always)]
-pub(crate) fn add_scaled<S: Scalar>(out: &mut [S], weight: S, input: &[S]) {
-    for (out, &input) in out.iter_mut().zip(input) {
-        *out += weight * input;
+/// A sparse matrix by rows: for every row of the result, which rows are added with which coefficient.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sparse {
+    /// Where each row's terms begin; one more than there are rows.
+    starts: Vec<usize>,
+    /// Row of the input, and number of the coefficient.
+    terms: Vec<(u32, u32)>,
+}
+
+impl Sparse {
+    /// The matrix of these (row, input row) pairs; coefficient `n` belongs to pair `n`.
+    pub(crate) fn new(rows: usize, pairs: impl Iterator<Item = (usize, usize)> + Clone) -> Self {
+        let mut starts = vec![0; rows + 1];
+        for (row, _) in pairs.clone() {
+            starts[row + 1] += 1;
+        }
+        for row in 0..rows {
+            starts[row + 1] += starts[row];
+        }
+        let mut next = starts.clone();
+        let mut terms = vec![(0, 0); starts[rows]];
+        for (number, (row, input)) in pairs.enumerate() {
+            let narrow = |n: usize| u32::try_from(n).expect("a layout has at most 2^30 lanes");
+            terms[next[row]] = (narrow(input), narrow(number));
+            next[row] += 1;
+        }
+        Self { starts, terms }
+    }
+
+    /// `out = self·input` with these coefficients; a row's terms are added in the order of their numbers.
+    #[inline(always)]
+    pub(crate) fn product<S: Scalar>(&self, coefficients: &[S], input: &Panel<S>, out: &mut Panel<S>) {
+        for row in 0..self.starts.len() - 1 {
+            let terms = &self.terms[self.starts[row]..self.starts[row + 1]];
+            for tile in (0..out.stride).step_by(TILE) {
+                let mut sums = [S::ZERO; TILE];
+                for &(from, number) in terms {
+                    let weight = coefficients[number as usize];
+                    let tokens: &[S; TILE] =
+                        input.row(from as usize)[tile..].first_chunk().expect("a stride is whole tiles");
+                    for (sum, &token) in sums.iter_mut().zip(tokens) {
+                        *sum += weight * token;
+                    }
+                }
+                out.row_mut(row)[tile..tile + TILE].copy_from_slice(&sums);
+            }
+        }
     }
 }
 

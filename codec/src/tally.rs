@@ -20,9 +20,12 @@ pub enum TallyError {
     #[error("an update needs a weight of at least 1")]
     NoWeight,
     /// The sum of weights would leave its range.
-    #[error("the weights of one round exceed {}", u32::MAX)]
+    #[error("the weights of one round exceed 2^48")]
     Weight,
 }
+
+/// Most that all weights of a round may come to: with lanes of at most 2¹⁵ no sum can leave an `i64`.
+const WEIGHT_MAX: u64 = 1 << 48;
 
 /// The running sum of one round.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub struct Tally {
     profile: Profile,
     turn: u32,
     sums: Vec<i64>,
-    weight: u32,
+    weight: u64,
     peaks: Vec<[u32; 2]>,
 }
 
@@ -44,15 +47,16 @@ impl Tally {
 
     /// Adds `weight ×` the words; on an error the sum is as it was.
     ///
-    /// A lane is at most 2¹⁵ and all weights together at most 2³², so no sum can leave an `i64`.
-    ///
     /// # Errors
     /// If the words do not fit the layout or the weight is 0 or too large.
     pub fn add(&mut self, layout: &Layout, words: &[u8], weight: u32) -> Result<(), TallyError> {
         if weight == 0 {
             return Err(TallyError::NoWeight);
         }
-        let total = self.weight.checked_add(weight).ok_or(TallyError::Weight)?;
+        let total = self.weight + u64::from(weight);
+        if total > WEIGHT_MAX {
+            return Err(TallyError::Weight);
+        }
         decode_words(layout, self.profile, self.turn, words, |_, _| {})?;
         decode_words(layout, self.profile, self.turn, words, |slot, q| {
             self.sums[slot.index] += i64::from(q) * i64::from(weight);
@@ -65,7 +69,7 @@ impl Tally {
 
     /// Sum of the weights so far.
     #[must_use]
-    pub const fn weight(&self) -> u32 {
+    pub const fn weight(&self) -> u64 {
         self.weight
     }
 
@@ -84,7 +88,7 @@ impl Tally {
     /// The weighted mean of one slot in units of its scale; 0 while the tally is empty.
     #[must_use]
     pub fn mean(&self, slot: usize) -> f64 {
-        if self.weight == 0 { 0.0 } else { self.sums[slot] as f64 / f64::from(self.weight) }
+        if self.weight == 0 { 0.0 } else { self.sums[slot] as f64 / self.weight as f64 }
     }
 }
 
@@ -138,7 +142,8 @@ mod tests {
         let mut tally = Tally::new(&layout, Profile::Plain, 0);
         assert_eq!(tally.add(&layout, &words(1), 0), Err(TallyError::NoWeight));
         assert!(tally.add(&layout, &words(1)[..16], 1).is_err());
-        tally.add(&layout, &words(1), u32::MAX).unwrap();
+        tally.add(&layout, &words(1), 7).unwrap();
+        tally.weight = WEIGHT_MAX;
         let before = tally.clone();
         assert_eq!(tally.add(&layout, &words(2), 1), Err(TallyError::Weight));
         assert_eq!(tally, before);

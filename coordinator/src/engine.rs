@@ -1,10 +1,10 @@
 //! The coordinator as a pure state machine: events in, effects out, time passed in.
 //!
 //! One task owns the engine and does what its effects say, in order. The engine names no socket, file,
-//! clock or random generator; what it draws follows from the run's seed, so the same events in any
-//! order within a phase lead to the same model.
+//! clock or random generator; what it draws follows from the run's seed. Updates of a round lead to the
+//! same model in any order, and so do check-ins when as many come as the selection waits for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use packfed_codec::Scales;
@@ -34,7 +34,8 @@ pub struct Engine {
     stage: Stage,
     /// Workers that are there and free, with the version of their replica if it is one of ours.
     idle: BTreeMap<WorkerId, Option<u64>>,
-    closed: Option<Closed>,
+    /// The last rounds that ended, oldest first.
+    closed: VecDeque<Closed>,
     last: Option<Summary>,
     counters: Counters,
 }
@@ -50,7 +51,8 @@ enum Stage {
     Finished,
 }
 
-/// The round before, so that a late update is told from a replayed one.
+/// A round that ended, so that a late update is told from a replayed one. These are forgotten with the
+/// process: after a restart, an update of an earlier round is called replayed.
 #[derive(Clone, Debug)]
 struct Closed {
     round: Round,
@@ -78,10 +80,12 @@ pub enum RestoreError {
 
 /// The round of a verdict on an update that could not be read; rounds count from 1.
 const NO_ROUND: Round = Round(0);
+/// Ended rounds that are remembered.
+const CLOSED_KEPT: usize = 8;
 /// A clipped share above this doubles a scale.
 const CLIPPED_HIGH: f64 = 0.01;
-/// A clipped share below this halves a scale.
-const CLIPPED_LOW: f64 = 1e-4;
+/// A scale is halved when no lane uses more than this share of the range.
+const USED_LOW: f64 = 0.375;
 
 impl Engine {
     /// A run that has not begun.
@@ -97,7 +101,7 @@ impl Engine {
             scales,
             next_round: Round(1),
             idle: BTreeMap::new(),
-            closed: None,
+            closed: VecDeque::new(),
             last: None,
             counters: Counters::default(),
         }
@@ -138,6 +142,8 @@ impl Engine {
     /// Takes one event at a time and returns what is to be done, in order.
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
+        // What is overdue ends first: an event at or after a deadline belongs to what comes next.
+        self.advance(now, &mut effects);
         match event {
             Event::Enroll { worker, enroll } => self.enroll(worker, &enroll, &mut effects),
             Event::CheckIn { worker, check_in } => self.check_in(worker, &check_in, now, &mut effects),
@@ -165,6 +171,12 @@ impl Engine {
     #[must_use]
     pub const fn plan(&self) -> &Arc<RunPlan> {
         &self.plan
+    }
+
+    /// Who may take part.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// What happened to everything that arrived.
@@ -265,8 +277,12 @@ impl Engine {
     }
 
     /// The version of a worker's replica if it is one that the head had; otherwise it starts anew.
+    /// Version 0 is zero by definition, so a worker without a plan has it too.
     fn known_version(&self, check_in: &CheckIn) -> Option<u64> {
         let version = check_in.version.0;
+        if version == 0 {
+            return Some(0);
+        }
         let digest = self.head.digest_of(version)?;
         (digest.0 == check_in.digest.0).then_some(version)
     }
@@ -279,6 +295,7 @@ impl Engine {
         };
         if outcome == Outcome::Accepted {
             let (worker, frame) = (update.header().worker, update.to_frame());
+            tracing::info!(round = round.0, %worker, "update accepted");
             effects.push(Effect::Store(Write::Accept { round, worker, frame }));
         }
         self.verdict(ticket, round, outcome, effects);
@@ -314,7 +331,7 @@ impl Engine {
         let awaited = |closed: &&Closed| {
             closed.round == round && closed.cohort.contains(worker) && !closed.accepted.contains(worker)
         };
-        match self.closed.as_ref().filter(awaited) {
+        match self.closed.iter().find(awaited) {
             Some(_) => Ok(Outcome::Discarded),
             None => {
                 let detail = format!("round {} is closed, the next one is {}", round.0, self.next_round.0);
@@ -397,14 +414,14 @@ impl Engine {
         }
         let Some(reporting) = self.close() else { return };
         let (open, digest) = (reporting.open(), Digest(self.head.digest().0));
-        let clipped = reporting.clipped(&self.plan);
-        self.scales = corrected(&open.scales, &clipped);
+        let clipped = reporting.clipped();
+        self.scales = corrected(&open.scales, &clipped, &reporting.used(&self.plan));
         let summary = Summary {
             round: open.round,
             version: self.head.version(),
             digest,
             updates: reporting.reports(),
-            examples: u64::from(reporting.tally().weight()),
+            examples: reporting.tally().weight(),
             train_loss: reporting.train_loss(),
             clipped: clipped.iter().flatten().sum::<f64>() / (2 * clipped.len()).max(1) as f64,
         };
@@ -426,7 +443,10 @@ impl Engine {
         let Stage::Reporting(reporting) = std::mem::replace(&mut self.stage, Stage::Finished) else { return None };
         let open = reporting.open();
         let accepted = open.cohort.iter().filter(|worker| reporting.has(worker)).copied().collect();
-        self.closed = Some(Closed { round: open.round, cohort: open.cohort.clone(), accepted });
+        self.closed.push_back(Closed { round: open.round, cohort: open.cohort.clone(), accepted });
+        if self.closed.len() > CLOSED_KEPT {
+            self.closed.pop_front();
+        }
         Some(*reporting)
     }
 
@@ -505,17 +525,17 @@ fn turn(version: u64) -> u32 {
     u32::try_from(version % (1 << 32)).unwrap_or(0)
 }
 
-/// Doubles scales that clip too much and halves those that waste their range.
-fn corrected(scales: &[LaneScales], clipped: &[[f64; 2]]) -> Vec<LaneScales> {
-    let correct = |exponent: i8, share: f64| {
-        let change = i8::from(share > CLIPPED_HIGH) - i8::from(share < CLIPPED_LOW);
+/// Doubles scales that clip too much and halves those whose range is wasted.
+fn corrected(scales: &[LaneScales], clipped: &[[f64; 2]], used: &[[f64; 2]]) -> Vec<LaneScales> {
+    let correct = |exponent: i8, clipped: f64, used: f64| {
+        let change = i8::from(clipped > CLIPPED_HIGH) - i8::from(used < USED_LOW);
         (exponent + change).clamp(*Scales::EXPONENTS.start(), *Scales::EXPONENTS.end())
     };
-    let layer = |(scales, share): (&LaneScales, &[f64; 2])| LaneScales {
-        wave: correct(scales.wave, share[0]),
-        residual: correct(scales.residual, share[1]),
+    let layer = |((scales, clipped), used): ((&LaneScales, &[f64; 2]), &[f64; 2])| LaneScales {
+        wave: correct(scales.wave, clipped[0], used[0]),
+        residual: correct(scales.residual, clipped[1], used[1]),
     };
-    scales.iter().zip(clipped).map(layer).collect()
+    scales.iter().zip(clipped).zip(used).map(layer).collect()
 }
 
 /// Takes a journalled update back into its round, signature and all.

@@ -61,6 +61,16 @@ pub enum HeadError {
     /// Nothing was added.
     #[error("no update was added")]
     Empty,
+    /// A stored record is not of this plan's size.
+    #[error("{what} holds {found} numbers, the plan's model takes {expected}")]
+    Record {
+        /// Which part.
+        what: &'static str,
+        /// Numbers found.
+        found: usize,
+        /// Numbers that fit.
+        expected: usize,
+    },
 }
 
 /// The current global model.
@@ -85,8 +95,12 @@ impl Head {
     /// A head as it was stored.
     ///
     /// # Errors
-    /// If a stored step does not fit the state.
+    /// If a stored step does not fit the state, or the record is of another optimizer or model.
     pub fn restore(plan: HeadPlan, record: HeadRecord) -> Result<Self, HeadError> {
+        let lanes = record.state.lanes().len();
+        let memory = lanes * plan.optimizer.memory_of_a_lane();
+        check_size("server-optimizer memory", record.memory.len(), memory)?;
+        check_size("the encoding residual", record.lost.len(), lanes)?;
         let mut digests = VecDeque::from([record.state.digest()]);
         let mut state = record.state.clone();
         for step in record.past.iter().rev() {
@@ -158,7 +172,7 @@ impl Head {
     ///
     /// # Errors
     /// If the sum is empty or does not fit.
-    pub fn commit(&mut self, tally: &Tally, turn: u32, scales: &[Scales]) -> Result<&StepWords, HeadError> {
+    pub fn commit(&mut self, tally: &Tally, turn: u32, scales: &[Scales]) -> Result<(), HeadError> {
         if tally.weight() == 0 {
             return Err(HeadError::Empty);
         }
@@ -185,7 +199,7 @@ impl Head {
             self.digests.pop_front();
         }
         self.record = next;
-        self.record.past.back().ok_or(HeadError::Empty)
+        Ok(())
     }
 
     /// What each slot should move by: the optimizer's step plus what earlier encodings lost.
@@ -212,6 +226,10 @@ impl Head {
         let scale = |(sum, count): (f64, u32)| power_of_two((sum / f64::from(count.max(1))).sqrt() / self.plan.levels);
         squares.into_iter().map(|[wave, residual]| Scales { wave: scale(wave), residual: scale(residual) }).collect()
     }
+}
+
+fn check_size(what: &'static str, found: usize, expected: usize) -> Result<(), HeadError> {
+    if found == expected { Ok(()) } else { Err(HeadError::Record { what, found, expected }) }
 }
 
 /// Holds targets to whole quanta that keep each lane within the wave's gain and the state's range, so

@@ -4,17 +4,22 @@
 //!   QUIC ──► server ──► Event ──► Engine ──► Effect ──► store, then QUIC
 //! ```
 //!
-//! [`engine::Engine`] and everything it is made of are pure; `server`, `redb_store` and the binary are
-//! the shell. There is no tensor library here: the coordinator adds words.
+//! [`engine::Engine`] and everything it is made of are pure; [`server`], [`redb_store`], [`config`] and the
+//! binary are the shell. There is no tensor library here: the coordinator adds words.
 
 pub mod cohort;
+pub mod config;
 pub mod counters;
 pub mod engine;
 pub mod event;
 pub mod head;
+pub mod memory_store;
 pub mod optimizer;
 pub mod plan;
+pub mod redb_store;
 pub mod registry;
+pub mod resume;
 pub mod round;
+pub mod server;
 pub mod status;
 pub mod store;

@@ -211,18 +211,21 @@ fn check_numbers(raw: &RawPlan) -> Result<(), PlanError> {
     range("examples_max", f64::from(raw.examples_max), 1.0..=f64::from(1u32 << 24))?;
     range("training steps", f64::from(raw.training.steps), 1.0..=1e6)?;
     range("training batch", f64::from(raw.training.batch), 1.0..=1e6)?;
-    range("learning rate", f64::from(raw.training.learning_rate), 1e-9..=1e3)?;
+    range("training learning_rate", f64::from(raw.training.learning_rate), 1e-9..=1e3)?;
     range("levels", raw.levels, 0.125..=64.0)?;
     range("history", f64::from(raw.history), 0.0..=1e6)?;
-    range("over_selection", f64::from(raw.over_selection), 0.0..=1e6)?;
-    for phase in [raw.selection, raw.reporting] {
-        range("phase goal", f64::from(phase.goal), 1.0..=1e6)?;
-        range("phase min", f64::from(phase.min), 1.0..=f64::from(phase.goal))?;
-        range("phase timeout_ms", phase.timeout_ms as f64, 1.0..=30.0 * 24.0 * 3.6e6)?;
-    }
+    range("reporting over_selection", f64::from(raw.over_selection), 0.0..=1e6)?;
+    check_phase(["selection goal", "selection min", "selection timeout_ms"], &raw.selection)?;
+    check_phase(["reporting goal", "reporting min", "reporting timeout_ms"], &raw.reporting)?;
     let drawn = f64::from(raw.reporting.goal) + f64::from(raw.over_selection);
     range("selection goal", f64::from(raw.selection.goal), drawn..=1e6)?;
     range("selection min", f64::from(raw.selection.min), f64::from(raw.reporting.min)..=1e6)
+}
+
+fn check_phase([goal, min, timeout_ms]: [&'static str; 3], phase: &Phase) -> Result<(), PlanError> {
+    range(goal, f64::from(phase.goal), 1.0..=1e6)?;
+    range(min, f64::from(phase.min), 1.0..=f64::from(phase.goal))?;
+    range(timeout_ms, phase.timeout_ms as f64, 1.0..=30.0 * 24.0 * 3.6e6)
 }
 
 fn range(name: &'static str, value: f64, bounds: RangeInclusive<f64>) -> Result<(), PlanError> {
@@ -280,11 +283,11 @@ pub(crate) mod tests {
             change(&mut raw);
             RunPlan::new(raw).unwrap_err().to_string()
         };
-        assert_eq!(error(|raw| raw.reporting.min = 4), "phase min is 4, allowed is 1 to 3");
+        assert_eq!(error(|raw| raw.reporting.min = 4), "reporting min is 4, allowed is 1 to 3");
         assert_eq!(error(|raw| raw.over_selection = 1), "selection goal is 3, allowed is 4 to 1000000");
         assert_eq!(
             error(|raw| raw.training.learning_rate = f32::NAN),
-            "learning rate is NaN, allowed is 0.000000001 to 1000"
+            "training learning_rate is NaN, allowed is 0.000000001 to 1000"
         );
         assert!(error(|raw| raw.layers[0].block = 0).contains("block is 0"));
         assert!(error(|raw| raw.optimizer = ServerOptimizer::FedAvg { rate: -1.0 }).contains("rate is -1"));

@@ -54,6 +54,12 @@ impl Registry {
         &self.members
     }
 
+    /// Hashes of the tokens that are not used up.
+    #[must_use]
+    pub const fn tokens(&self) -> &BTreeSet<Digest> {
+        &self.tokens
+    }
+
     /// Enrols a key with a one-time token, which is then used up. A key that is enrolled already may
     /// say so again with any token, since its first answer may have been lost.
     ///

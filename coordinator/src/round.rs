@@ -12,8 +12,8 @@
 
 use std::collections::BTreeMap;
 
-use packfed_codec::{Scales, Tally};
-use packfed_protocol::{LaneScales, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId};
+use packfed_codec::{Scales, Tally, Window};
+use packfed_protocol::{LaneClips, LaneScales, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId};
 
 use crate::event::OpenRound;
 use crate::plan::RunPlan;
@@ -24,6 +24,8 @@ pub struct Reporting {
     open: OpenRound,
     tally: Tally,
     accepted: BTreeMap<WorkerId, Accepted>,
+    /// Lanes of each layer in this window, of the wave and of the residual.
+    lanes: Vec<[u32; 2]>,
 }
 
 /// What is remembered of an accepted update beside its place in the sum.
@@ -39,7 +41,10 @@ impl Reporting {
     #[must_use]
     pub fn new(plan: &RunPlan, open: OpenRound) -> Self {
         let tally = Tally::new(plan.layout(), plan.raw().profile, open.turn);
-        Self { open, tally, accepted: BTreeMap::new() }
+        let mut lanes = vec![[0; 2]; plan.layout().layers().len()];
+        let window = Window::new(plan.raw().profile, open.turn);
+        window.for_each_slot(plan.layout(), |slot| lanes[slot.layer][usize::from(!slot.wave)] += 1);
+        Self { open, tally, accepted: BTreeMap::new(), lanes }
     }
 
     /// The round's record.
@@ -115,6 +120,12 @@ impl Reporting {
             let detail = format!("{} pairs of clip counts for {} layers", header.clipped.len(), open.scales.len());
             return reject(RejectionCode::Malformed, detail);
         }
+        let over = |(clips, lanes): &(&LaneClips, &[u32; 2])| clips.wave > lanes[0] || clips.residual > lanes[1];
+        if let Some((clips, lanes)) = header.clipped.iter().zip(&self.lanes).find(over) {
+            let (wave, residual) = (clips.wave, clips.residual);
+            let detail = format!("{wave} and {residual} lanes clipped, a layer has {} and {}", lanes[0], lanes[1]);
+            return reject(RejectionCode::Malformed, detail);
+        }
         Ok(())
     }
 
@@ -123,22 +134,28 @@ impl Reporting {
     pub fn train_loss(&self) -> f64 {
         let of = |a: &Accepted| f64::from(a.examples) * f64::from(a.train_loss);
         let weighted: f64 = self.accepted.values().map(of).sum();
-        weighted / f64::from(self.tally.weight().max(1))
+        weighted / self.tally.weight().max(1) as f64
     }
 
     /// Share of the lanes of each layer and kind that were clipped, wave then residual.
     #[must_use]
-    pub fn clipped(&self, plan: &RunPlan) -> Vec<[f64; 2]> {
-        let window = packfed_codec::Window::new(plan.raw().profile, self.open.turn);
-        let mut lanes = vec![[0u64; 2]; self.open.scales.len()];
-        window.for_each_slot(plan.layout(), |slot| lanes[slot.layer][usize::from(!slot.wave)] += 1);
-        let share = |(layer, lanes): (usize, &[u64; 2])| {
-            let clipped =
-                |kind: usize| -> u64 { self.accepted.values().map(|a| u64::from(a.clipped[layer][kind])).sum() };
-            let share = |kind: usize| clipped(kind) as f64 / (lanes[kind] * self.accepted.len() as u64).max(1) as f64;
+    pub fn clipped(&self) -> Vec<[f64; 2]> {
+        let share = |(layer, lanes): (usize, &[u32; 2])| {
+            let clipped = |kind: usize| self.accepted.values().map(|a| u64::from(a.clipped[layer][kind])).sum::<u64>();
+            let share = |kind: usize| {
+                clipped(kind) as f64 / (u64::from(lanes[kind]) * self.accepted.len() as u64).max(1) as f64
+            };
             [share(0), share(1)]
         };
-        lanes.iter().enumerate().map(share).collect()
+        self.lanes.iter().enumerate().map(share).collect()
+    }
+
+    /// Share of its field's range that the largest lane of each layer and kind uses, wave then residual.
+    #[must_use]
+    pub fn used(&self, plan: &RunPlan) -> Vec<[f64; 2]> {
+        let max = |kind: usize| f64::from(plan.raw().profile.lane_max(kind * packfed_codec::WAVE_LANES));
+        let share = |peaks: &[u32; 2]| [f64::from(peaks[0]) / max(0), f64::from(peaks[1]) / max(1)];
+        self.tally.peaks().iter().map(share).collect()
     }
 
     /// The scales of this round, as the codec has them.

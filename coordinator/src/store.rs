@@ -1,6 +1,10 @@
 //! What the engine's effects are made durable by. Two stores exist: a file (`redb_store`), and memory for
 //! simulations and tests.
 
+use std::fmt;
+
+use packfed_protocol::RunId;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::event::{Stored, Write};
@@ -9,6 +13,12 @@ use crate::registry::Registry;
 
 /// A durable home for one run.
 pub trait Store {
+    /// Makes the store this plan's. As long as no round was opened, any plan may take it over.
+    ///
+    /// # Errors
+    /// If a round of another plan was opened in it, or the claim could not be made durable.
+    fn claim(&mut self, plan: &RunPlan) -> Result<(), StoreError>;
+
     /// Makes one change durable, whole or not at all.
     ///
     /// # Errors
@@ -55,4 +65,33 @@ pub enum StoreError {
         /// Run of the plan.
         expected: String,
     },
+}
+
+/// What binds a store to a plan: what the words in it mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    run: RunId,
+    profile: u8,
+}
+
+impl Claim {
+    /// The claim that a plan makes.
+    pub(crate) fn of(plan: &RunPlan) -> Self {
+        Self { run: plan.raw().run, profile: plan.raw().profile.number() }
+    }
+
+    /// Refuses a store that is claimed by another plan, or by none.
+    pub(crate) fn check(self, found: Option<Self>) -> Result<(), StoreError> {
+        match found {
+            Some(found) if found == self => Ok(()),
+            Some(found) => Err(StoreError::OtherRun { found: found.to_string(), expected: self.to_string() }),
+            None => Err(StoreError::Corrupt { what: "claim", why: "a round was opened, but by no plan".to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with words of profile {}", self.run, self.profile)
+    }
 }

@@ -1,13 +1,16 @@
 //! Flags and subcommands of `sim`, and what each prints.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use packfed_sim::compare::{self, Method};
-use packfed_sim::options::Options;
+use packfed_sim::fleet_files::{write_coordinator, write_worker};
+use packfed_sim::options::{Options, digits_run};
 use packfed_sim::progress::Progress;
-use packfed_sim::{parallel, report, table};
+use packfed_sim::task::Task;
+use packfed_sim::{parallel, process_fleet, report, table};
 
 /// Simulate federated fine-tuning, and measure packfed beside dense and LoRA FedAvg.
 ///
@@ -26,6 +29,35 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a task in virtual time, packfed beside its baselines.
     Run(RunArgs),
+    /// Run the digits task on real processes over QUIC: one coordinator and its workers.
+    ///
+    /// The programs `coordinator` and `worker` have to lie beside this one: `cargo build --release --bins`.
+    /// `sim run` with the same sizes and seed prints the same digest.
+    #[command(after_help = "Example: sim fleet --workers 8 --cohort 8 --rounds 5 --seed 1 --json")]
+    Fleet(FleetArgs),
+    /// Write the files of a fleet, to be started by hand; says how.
+    #[command(after_help = "Example: sim prepare fleet --workers 2 --cohort 2 --rounds 5")]
+    Prepare(PrepareArgs),
+}
+
+#[derive(Debug, Args)]
+struct FleetArgs {
+    #[command(flatten)]
+    size: FleetSize,
+    /// Print the results alone, as one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct PrepareArgs {
+    /// The folder to make; one that is there must be empty.
+    folder: PathBuf,
+    #[command(flatten)]
+    size: FleetSize,
+    /// Where the coordinator will listen.
+    #[arg(long, default_value = "127.0.0.1:4600")]
+    listen: SocketAddr,
 }
 
 /// What a fleet is.
@@ -94,7 +126,41 @@ impl Cli {
         match self.command {
             None => self.run.run(),
             Some(Command::Run(run)) => run.run(),
+            Some(Command::Fleet(fleet)) => fleet.run(),
+            Some(Command::Prepare(prepare)) => prepare.run(),
         }
+    }
+}
+
+impl FleetArgs {
+    fn run(self) -> Result<()> {
+        let results = process_fleet::digits(&self.size.options()?, &Progress::new(self.json))?;
+        if self.json {
+            println!("{}", results.to_json());
+        } else {
+            print!("{}", table::render(&results));
+        }
+        Ok(())
+    }
+}
+
+impl PrepareArgs {
+    fn run(self) -> Result<()> {
+        let options = self.size.options()?;
+        let empty = std::fs::read_dir(&self.folder).map_or(true, |mut entries| entries.next().is_none());
+        let folder = self.folder.display();
+        ensure!(empty, "folder {folder} is not empty; name another one, nothing was written");
+        Progress::new(false).note("pre-training the base model");
+        let task = Task::digits(&options.run_seed(), options.workers as usize, options.threads)?;
+        let run = digits_run(&options, &task.base, task.base_digest());
+        let files = write_coordinator(&self.folder, &task, run, self.listen, task.shards.len())?;
+        println!("# one terminal\ncoordinator serve --config {folder}/coordinator/coordinator.toml --until-finished");
+        for (number, (identity, shard)) in options.identities().iter().zip(&task.shards).enumerate() {
+            let config = write_worker(&self.folder, number, identity, shard, (self.listen, files.key))?;
+            let (config, token) = (config.display(), &files.tokens[number]);
+            println!("# another\nworker enroll --config {config} --token {token} && worker run --config {config}");
+        }
+        Ok(())
     }
 }
 

@@ -2,15 +2,19 @@
 //!
 //! [`virtual_fleet`] is a second shell around the coordinator's engine and the workers' sessions, with
 //! virtual time and a network of its own; [`compare`] runs it and the baselines on one task.
+//! [`process_fleet`] runs the same task on real processes.
 
 pub mod baseline;
 pub mod compare;
 pub mod digits;
 pub mod evaluate;
+pub mod fleet_files;
 pub mod options;
 pub mod packed;
 pub mod parallel;
 pub mod partition;
+pub mod process;
+pub mod process_fleet;
 pub mod progress;
 pub mod report;
 pub mod results;

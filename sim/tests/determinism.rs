@@ -1,4 +1,5 @@
 //! One seed, one digest.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use packfed_sim::options::{Options, digits_run};
 use packfed_sim::packed;

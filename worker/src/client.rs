@@ -293,9 +293,10 @@ async fn listen(number: u64, mut replies: quinn::RecvStream, inputs: mpsc::Sende
 /// Sends an update on a stream of its own and waits for the answer.
 async fn exchange(connection: &quinn::Connection, update: &Message) -> Result<Option<Message>, ClientError> {
     let (mut send, mut recv) = connection.open_bi().await.map_err(QuicError::from)?;
-    quic::write_message(&mut send, update).await?;
-    // A stream that was stopped by the peer has its verdict on the way all the same.
-    let _ = send.finish();
+    // The coordinator may answer before it has read everything, and stop the stream: the answer counts.
+    if quic::write_message(&mut send, update).await.is_ok() {
+        let _ = send.finish();
+    }
     let answer = quic::read_message(&mut recv, &Limits::default()).await?;
     Ok(answer.map(|(message, _)| message))
 }

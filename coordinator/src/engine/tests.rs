@@ -1,1 +1,10 @@
+//! The engine, event by event: what it is told, and the whole list of what it then wants done.
 
+mod anything;
+mod fleet;
+mod rejections;
+mod replicas;
+mod reporting;
+mod restart;
+mod scales;
+mod selection;

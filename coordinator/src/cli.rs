@@ -1,0 +1,99 @@
+//! Flags and subcommands. Each subcommand is a file; none decides anything about rounds.
+
+use std::fmt::Display;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+use clap::{Parser, Subcommand, ValueEnum};
+use packfed_coordinator::config::CoordinatorConfig;
+use tracing_subscriber::EnvFilter;
+
+mod base_model;
+mod init;
+mod report_table;
+mod serve;
+mod status;
+mod template;
+
+/// Coordinate federated fine-tuning: open rounds, add what workers send, keep and hand back the model.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How logs are written to stderr; RUST_LOG sets how much (default: info).
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new folder with a configuration, a key, and a store that holds one-time tokens.
+    Init(init::Init),
+    /// Serve the run until it is told to stop.
+    Serve(serve::Serve),
+    /// Say how the run stands.
+    Status(status::StatusCommand),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        self.log_format.install();
+        match self.command {
+            Command::Init(init) => init.run(),
+            Command::Serve(serve) => serve.run(),
+            Command::Status(status) => status.run(),
+        }
+    }
+}
+
+impl LogFormat {
+    fn install(self) {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let logs = tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_env_filter(filter);
+        match self {
+            Self::Text => logs.init(),
+            Self::Json => logs.json().init(),
+        }
+    }
+}
+
+/// Reads the configuration, or says how to get one.
+fn load(path: &Path) -> Result<CoordinatorConfig> {
+    CoordinatorConfig::load(path).map_err(|error| {
+        advise(
+            error,
+            "correct the file (coordinator.example.toml explains every key), or make one with `coordinator init DIR`",
+        )
+    })
+}
+
+/// An error and the next step, on one line.
+fn advise(error: impl Display, next: impl Display) -> anyhow::Error {
+    anyhow!("{error}; {next}")
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  coordinator init run1 --base model.safetensors --tokens 4
+  coordinator serve --config run1/coordinator.toml
+  coordinator status --config run1/coordinator.toml --json
+
+Exit codes:
+  0  done
+  1  it failed; stderr says why and what to do next
+  2  the command line is wrong
+  3  `status` found no serving coordinator and reported what the store holds";

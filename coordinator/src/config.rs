@@ -1,0 +1,201 @@
+//! The coordinator's file: where it listens and what it runs.
+//!
+//! ```text
+//!   text ──► CoordinatorFile (any numbers) ──► CoordinatorConfig (a checked plan, whole paths)
+//!                └─ RunConfig (all that shapes the run) ──► RunPlan
+//! ```
+//!
+//! An unknown key is an error, and so is a missing one that shapes a run. A simulation writes
+//! [`CoordinatorFile`]s, or uses a [`RunConfig`] without any file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::optimizer::ServerOptimizer;
+use crate::plan::{PlanError, RunPlan};
+
+mod limits;
+mod run;
+
+pub use limits::ShellLimits;
+pub use run::{LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable};
+
+/// The file as it is written, not checked yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoordinatorFile {
+    /// UDP address to listen on; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Key file, relative to the folder of this file.
+    pub identity: PathBuf,
+    /// Store file, relative to the folder of this file.
+    pub store: PathBuf,
+    /// What the run is.
+    pub run: RunTable,
+    /// The adapted matrices.
+    pub layers: Vec<LayerTable>,
+    /// Local training of one round.
+    pub training: TrainingTable,
+    /// Workers to wait for before a cohort is drawn.
+    pub selection: SelectionTable,
+    /// Updates to wait for.
+    pub reporting: ReportingTable,
+    /// How the mean of a round becomes a step.
+    pub server_optimizer: ServerOptimizer,
+    /// What the process bears.
+    #[serde(default)]
+    pub limits: ShellLimits,
+}
+
+impl CoordinatorFile {
+    /// A file for this run, with the default limits.
+    #[must_use]
+    pub fn new(listen: SocketAddr, identity: PathBuf, store: PathBuf, run: RunConfig) -> Self {
+        let RunConfig { run, layers, training, selection, reporting, server_optimizer } = run;
+        let limits = ShellLimits::default();
+        Self { listen, identity, store, run, layers, training, selection, reporting, server_optimizer, limits }
+    }
+
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// [`ConfigError::Syntax`] with the line that is wrong.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::syntax(text, &error))
+    }
+
+    /// The file's text; it parses to the same file again.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unwritable`] if a number does not fit TOML's 64 signed bits.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|error| ConfigError::Unwritable(error.to_string()))
+    }
+
+    /// All that shapes the run.
+    #[must_use]
+    pub fn run_config(&self) -> RunConfig {
+        RunConfig {
+            run: self.run.clone(),
+            layers: self.layers.clone(),
+            training: self.training,
+            selection: self.selection,
+            reporting: self.reporting,
+            server_optimizer: self.server_optimizer,
+        }
+    }
+
+    /// Checks every number; relative paths begin at `folder`.
+    ///
+    /// # Errors
+    /// If a number is out of bounds; the error names it, its value and the bound.
+    pub fn check(&self, folder: &Path) -> Result<CoordinatorConfig, ConfigError> {
+        self.limits.check()?;
+        Ok(CoordinatorConfig {
+            listen: self.listen,
+            identity: folder.join(&self.identity),
+            store: folder.join(&self.store),
+            plan: Arc::new(self.run_config().plan()?),
+            limits: self.limits,
+        })
+    }
+}
+
+/// A checked file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoordinatorConfig {
+    /// UDP address to listen on.
+    pub listen: SocketAddr,
+    /// Key file.
+    pub identity: PathBuf,
+    /// Store file.
+    pub store: PathBuf,
+    /// What is run.
+    pub plan: Arc<RunPlan>,
+    /// What the process bears.
+    pub limits: ShellLimits,
+}
+
+impl CoordinatorConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no TOML, or a key is unknown, missing or out of bounds. The error names
+    /// the file, the key, the value and the bound.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let in_file = |why: ConfigError| ConfigError::File { path: path.to_owned(), why: Box::new(why) };
+        let text = std::fs::read_to_string(path).map_err(|error| in_file(ConfigError::Read(error.kind())))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        CoordinatorFile::parse(&text).and_then(|file| file.check(folder)).map_err(in_file)
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ConfigError {
+    /// Something is wrong with a file.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What.
+        why: Box<ConfigError>,
+    },
+    /// The file cannot be read.
+    #[error("cannot read it: {0}")]
+    Read(std::io::ErrorKind),
+    /// A line is not as it should be.
+    #[error("line {line} (`{content}`): {why}")]
+    Syntax {
+        /// Its number, from 1.
+        line: usize,
+        /// The line.
+        content: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A number does not fit TOML.
+    #[error("cannot be written as toml: {0}")]
+    Unwritable(String),
+    /// A number that shapes the run is out of bounds.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A text is not as it should be.
+    #[error("{key} is {value:?}, {bound}")]
+    Text {
+        /// Which.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        bound: String,
+    },
+    /// A limit of the process is out of bounds.
+    #[error("limits {key} is {value}, allowed is {min} to {max}")]
+    Limit {
+        /// Which.
+        key: &'static str,
+        /// What it is.
+        value: u64,
+        /// Least allowed.
+        min: u64,
+        /// Most allowed.
+        max: u64,
+    },
+}
+
+impl ConfigError {
+    fn syntax(text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start).min(text.len());
+        let line = text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count();
+        let content = text.lines().nth(line).unwrap_or("").trim().to_owned();
+        Self::Syntax { line: line + 1, content, why: error.message().replace('\n', " ") }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! All that shapes a run, as a file or a simulation says it.
+
+use packfed_codec::{LayerSpec, Layout, Profile, Seed};
+use packfed_protocol::{Digest, LAYER_NAME_BYTES_MAX};
+use serde::{Deserialize, Serialize};
+
+use super::ConfigError;
+use crate::optimizer::ServerOptimizer;
+use crate::plan::{Phase, PlanError, RawPlan, RunPlan, Training};
+
+/// A run before it is checked: the tables of a file that shape it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// What the run is.
+    pub run: RunTable,
+    /// The adapted matrices.
+    pub layers: Vec<LayerTable>,
+    /// Local training of one round.
+    pub training: TrainingTable,
+    /// Workers to wait for before a cohort is drawn.
+    pub selection: SelectionTable,
+    /// Updates to wait for.
+    pub reporting: ReportingTable,
+    /// How the mean of a round becomes a step.
+    pub server_optimizer: ServerOptimizer,
+}
+
+/// `[run]`: name, randomness, base, length, and how words are packed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunTable {
+    /// What people call it; part of the run's id.
+    pub name: String,
+    /// Where all of the run's randomness comes from; TOML has integers up to 2^63 − 1.
+    pub seed: u64,
+    /// BLAKE3 of the base model's file, 64 hex digits.
+    pub base: Digest,
+    /// Commits after which the run is finished.
+    pub rounds: u64,
+    /// Most examples that one update may claim. Default 65,536.
+    #[serde(default = "examples_max")]
+    pub examples_max: u32,
+    /// Packing of the words. Default plain.
+    #[serde(default)]
+    pub profile: ProfileName,
+    /// Quantization levels that the root mean square of a step spans on the way down. Default 1.
+    #[serde(default = "levels")]
+    pub levels: f64,
+    /// Steps that are remembered, to bring late workers up to date. Default 64.
+    #[serde(default = "history")]
+    pub history: u32,
+}
+
+/// A word profile by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProfileName {
+    /// Two lanes of 16 bits and 12 of 8.
+    #[default]
+    Plain,
+    /// Two lanes of 8 bits and 28 of 4.
+    Nibble,
+}
+
+/// One of `[[layers]]`: an adapted matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerTable {
+    /// The path of its weight in the base model.
+    pub name: String,
+    /// Rows: outputs.
+    pub rows: usize,
+    /// Columns: inputs.
+    pub cols: usize,
+    /// The edge of a block.
+    pub block: usize,
+    /// Residual coefficients of a block.
+    pub residual: usize,
+    /// The gain of the wave is two to this. Default 6.
+    #[serde(default = "gain_exponent")]
+    pub gain_exponent: i8,
+}
+
+/// `[training]`: a worker's part of one round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingTable {
+    /// Optimizer steps.
+    pub steps: u32,
+    /// Examples of one step.
+    pub batch: u32,
+    /// Adam's rate, in orthonormal-coefficient units.
+    pub learning_rate: f32,
+}
+
+/// `[selection]`: how many workers are waited for before a cohort is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectionTable {
+    /// With this many the cohort is drawn at once.
+    pub goal: u32,
+    /// With fewer than this at the time-out nobody is drawn.
+    pub min: u32,
+    /// Milliseconds until the time-out.
+    pub timeout_ms: u64,
+}
+
+/// `[reporting]`: how many updates are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportingTable {
+    /// With this many the round is aggregated at once.
+    pub goal: u32,
+    /// With fewer than this at the time-out the round is abandoned.
+    pub min: u32,
+    /// Milliseconds until the time-out.
+    pub timeout_ms: u64,
+    /// Workers drawn beyond the goal, so that stragglers need not be waited for. Default 0.
+    #[serde(default)]
+    pub over_selection: u32,
+}
+
+impl RunConfig {
+    /// Checks every number and cuts the layers into blocks.
+    ///
+    /// # Errors
+    /// If a number or a name is out of bounds; the error names it, its value and the bound.
+    pub fn plan(&self) -> Result<RunPlan, ConfigError> {
+        printable("run name", &self.run.name)?;
+        for layer in &self.layers {
+            printable("layers name", &layer.name)?;
+        }
+        let (seed, layers) = (Seed::from_number(self.run.seed), self.layers.iter().map(LayerTable::spec).collect());
+        let layout = Layout::new(&seed, layers).map_err(PlanError::from)?;
+        let run = RunPlan::run_id(&self.run.name, &seed, &self.run.base, &layout);
+        Ok(RunPlan::new(RawPlan {
+            run,
+            seed,
+            base: self.run.base,
+            layers: self.layers.iter().map(LayerTable::spec).collect(),
+            profile: self.run.profile.into(),
+            rounds: self.run.rounds,
+            examples_max: self.run.examples_max,
+            training: self.training.into(),
+            selection: self.selection.into(),
+            reporting: self.reporting.into(),
+            over_selection: self.reporting.over_selection,
+            optimizer: self.server_optimizer,
+            levels: self.run.levels,
+            history: self.run.history,
+        })?)
+    }
+}
+
+impl LayerTable {
+    fn spec(&self) -> LayerSpec {
+        let Self { name, rows, cols, block, residual, gain_exponent } = self.clone();
+        LayerSpec { name, rows, cols, block, residual, gain_exponent }
+    }
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Self {
+        match name {
+            ProfileName::Plain => Self::Plain,
+            ProfileName::Nibble => Self::Nibble,
+        }
+    }
+}
+
+impl From<TrainingTable> for Training {
+    fn from(table: TrainingTable) -> Self {
+        let TrainingTable { steps, batch, learning_rate } = table;
+        Self { steps, batch, learning_rate }
+    }
+}
+
+impl From<SelectionTable> for Phase {
+    fn from(table: SelectionTable) -> Self {
+        let SelectionTable { goal, min, timeout_ms } = table;
+        Self { goal, min, timeout_ms }
+    }
+}
+
+impl From<ReportingTable> for Phase {
+    fn from(table: ReportingTable) -> Self {
+        let ReportingTable { goal, min, timeout_ms, over_selection: _ } = table;
+        Self { goal, min, timeout_ms }
+    }
+}
+
+/// A name that a peer takes and a terminal shows as it is.
+fn printable(key: &'static str, value: &str) -> Result<(), ConfigError> {
+    if (1..=LAYER_NAME_BYTES_MAX).contains(&value.len()) && !value.contains(char::is_control) {
+        return Ok(());
+    }
+    let bound = format!("allowed are 1 to {LAYER_NAME_BYTES_MAX} bytes without control characters");
+    Err(ConfigError::Text { key, value: value.to_owned(), bound })
+}
+
+const fn examples_max() -> u32 {
+    65_536
+}
+
+const fn levels() -> f64 {
+    1.0
+}
+
+const fn history() -> u32 {
+    64
+}
+
+const fn gain_exponent() -> i8 {
+    6
+}

@@ -1,0 +1,94 @@
+//! A store that forgets everything with its process: for simulations and tests.
+//!
+//! It keeps the same things as the file does and refuses the same things; it has no bytes to misread.
+
+use std::collections::BTreeMap;
+
+use packfed_protocol::{Round, WorkerId};
+
+use crate::event::{Commit, OpenRound, Stored, Write};
+use crate::head::{Head, HeadRecord};
+use crate::plan::{RunPlan, wire_scales};
+use crate::registry::Registry;
+use crate::store::{Claim, Store, StoreError};
+
+/// A run in memory. A clone is what a restart would find.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    registry: Registry,
+    claim: Option<Claim>,
+    next_round: Option<Round>,
+    open: Option<OpenRound>,
+    journal: BTreeMap<(Round, WorkerId), Vec<u8>>,
+    committed: Option<Commit>,
+}
+
+impl MemoryStore {
+    /// An empty store that knows these workers and tokens.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self { registry, ..Self::default() }
+    }
+
+    fn open_round(&mut self, open: &OpenRound) {
+        self.journal.retain(|(round, _), _| *round >= open.round);
+        self.next_round = Some(open.round.next());
+        self.open = Some(open.clone());
+    }
+
+    fn close_round(&mut self) {
+        self.journal.clear();
+        self.open = None;
+    }
+}
+
+impl Store for MemoryStore {
+    fn claim(&mut self, plan: &RunPlan) -> Result<(), StoreError> {
+        if self.next_round.is_some() {
+            return Claim::of(plan).check(self.claim);
+        }
+        self.claim = Some(Claim::of(plan));
+        Ok(())
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+        match write {
+            Write::Enroll { worker, member, token } => {
+                let (mut members, mut tokens) = (self.registry.members().clone(), self.registry.tokens().clone());
+                members.insert(*worker, member.clone());
+                tokens.remove(token);
+                self.registry = Registry::new(members, tokens);
+            }
+            Write::Open(open) => self.open_round(open),
+            Write::Accept { round, worker, frame } => {
+                self.journal.insert((*round, *worker), frame.clone());
+            }
+            Write::Abandon { round: _ } => self.close_round(),
+            Write::Commit(commit) => {
+                self.close_round();
+                self.committed = Some(commit.as_ref().clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn registry(&self) -> Result<Registry, StoreError> {
+        Ok(self.registry.clone())
+    }
+
+    fn load(&self, plan: &RunPlan) -> Result<Option<Stored>, StoreError> {
+        let Some(next_round) = self.next_round else { return Ok(None) };
+        Claim::of(plan).check(self.claim)?;
+        let (head, scales, last) = match &self.committed {
+            Some(commit) => (commit.head.clone(), commit.scales.clone(), Some(commit.summary)),
+            None => (first_head(plan), wire_scales(&plan.first_scales()), None),
+        };
+        let open = self.open.clone().map(|open| (open, self.journal.values().cloned().collect()));
+        Ok(Some(Stored { head, scales, next_round, open, last }))
+    }
+}
+
+/// The head before the first commit.
+pub(crate) fn first_head(plan: &RunPlan) -> HeadRecord {
+    Head::new(plan.head(), plan.layout().clone()).record().clone()
+}

@@ -1,0 +1,281 @@
+//! The QUIC shell around the engine.
+//!
+//! ```text
+//!   connection tasks ──Arrival──► owner (Engine + Store, one thread) ──Message──► connection tasks
+//!     frames, signatures            effects in order, writes first               one bounded queue each
+//! ```
+//!
+//! A worker's first stream is its control stream: enrolments and check-ins go up, everything the
+//! coordinator has to say comes down. Every later stream carries one update up and its verdict down.
+//! The shell decides nothing about rounds; what it decides is how much of a peer it bears.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use packfed_protocol::quic::{self, QuicError};
+use packfed_protocol::{CoordinatorId, Identity, IdentityError, Rejection, Verdict, Verified, WorkerId};
+use quinn::VarInt;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+
+use crate::config::CoordinatorConfig;
+use crate::redb_store::RedbStore;
+use crate::resume::{ResumeError, resume};
+use crate::status::{Status, StatusStage};
+use crate::store::{Store, StoreError};
+
+mod clock;
+mod connection;
+mod control;
+mod operator;
+mod owner;
+mod report;
+mod shared;
+mod stream;
+mod traffic;
+mod update;
+
+pub use clock::now;
+use owner::{Ending, Owner};
+pub use report::Report;
+use shared::Shared;
+pub use traffic::Bytes;
+
+/// A coordinator that is bound to its port and has taken up its run.
+pub struct Server {
+    endpoint: quinn::Endpoint,
+    local_addr: SocketAddr,
+    owner: Owner,
+    status: Status,
+    shared: Arc<Shared>,
+    inbox_max: usize,
+    connections_max: usize,
+}
+
+/// A round that is gone on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResumedRound {
+    /// Its number.
+    pub round: u64,
+    /// Workers drawn.
+    pub cohort: usize,
+    /// Updates that it has.
+    pub reports: u32,
+}
+
+/// How serving ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The last picture of the run.
+    pub report: Report,
+    /// Whether every round of the plan is committed.
+    pub finished: bool,
+}
+
+/// Why there is no server, or no more of it.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The coordinator's key cannot be had.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The port cannot be had.
+    #[error(transparent)]
+    Quic(#[from] QuicError),
+    /// The run cannot be taken up.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// The store failed. Nothing that depended on the write was done.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The thread that owns the engine is gone.
+    #[error("the engine's thread ended: {0}")]
+    Owner(#[from] JoinError),
+    /// The network ended under the server.
+    #[error("the endpoint closed by itself")]
+    Endpoint,
+}
+
+/// What connection tasks tell the owner.
+enum Arrival {
+    /// A worker's connection is there.
+    Connected { link: owner::Link, admission: oneshot::Sender<shared::Admission> },
+    /// It said something on its control stream.
+    Said { from: Sender, said: control::Said },
+    /// An update came, or what should have been one.
+    Update { update: Result<Verified, Rejection>, verdict: oneshot::Sender<Verdict> },
+    /// The connection will say no more.
+    Gone { from: Sender },
+    /// The operator asks.
+    Status { report: oneshot::Sender<String> },
+}
+
+/// A worker, by one of its connections: a later one replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sender {
+    worker: WorkerId,
+    connection: u64,
+}
+
+impl Server {
+    /// Loads the key, opens the store, takes up the run and binds the port. The store has to be there;
+    /// see [`RedbStore::create`].
+    ///
+    /// # Errors
+    /// If the key, the store or the port cannot be had, or the store is another plan's.
+    pub fn bind(config: &CoordinatorConfig) -> Result<Self, ServerError> {
+        let identity = Identity::load(&config.identity)?;
+        let store = RedbStore::open(&config.store)?;
+        Self::bind_with(config, &identity, Box::new(store))
+    }
+
+    /// As [`Server::bind`], with a key and a store that are there already.
+    ///
+    /// # Errors
+    /// If the port cannot be had, or the store is another plan's.
+    pub fn bind_with(
+        config: &CoordinatorConfig,
+        identity: &Identity,
+        mut store: Box<dyn Store + Send>,
+    ) -> Result<Self, ServerError> {
+        store.claim(&config.plan)?;
+        let engine = resume(Arc::clone(&config.plan), store.as_ref(), now())?;
+        let endpoint = quic::server(identity, config.listen)?;
+        let local_addr = endpoint
+            .local_addr()
+            .map_err(|error| ServerError::Quic(QuicError::Bind { addr: config.listen, reason: error.to_string() }))?;
+        let shared = Arc::new(Shared::new(identity.id(), &config.plan, &config.limits));
+        Ok(Self {
+            endpoint,
+            local_addr,
+            status: engine.status(),
+            owner: Owner::new(engine, store, Arc::clone(&shared)),
+            shared,
+            inbox_max: usize::try_from(config.limits.inbox_max).unwrap_or(usize::MAX),
+            connections_max: usize::try_from(config.limits.connections_max).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Where it listens; the port is the real one if 0 was asked for.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The key that workers pin.
+    #[must_use]
+    pub fn id(&self) -> CoordinatorId {
+        self.shared.own
+    }
+
+    /// The run as the store had it.
+    #[must_use]
+    pub const fn resumed(&self) -> &Status {
+        &self.status
+    }
+
+    /// The round that a restart found open.
+    #[must_use]
+    pub const fn resumed_round(&self) -> Option<ResumedRound> {
+        match self.status.stage {
+            StatusStage::Reporting { round, cohort, reports } => Some(ResumedRound { round, cohort, reports }),
+            StatusStage::Selecting { .. } | StatusStage::Finished => None,
+        }
+    }
+
+    /// Serves until `shutdown` is ready; the run may finish meanwhile, workers are told so for ever.
+    ///
+    /// # Errors
+    /// If the store fails; nothing that depended on the failed write was done.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Outcome, ServerError> {
+        self.serve(Ending::WhenAsked, shutdown).await
+    }
+
+    /// Serves until the run is finished and every connected worker was told so and has left, or 5 s
+    /// have passed; or until `shutdown` is ready.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub async fn run_until_finished(self, shutdown: impl Future<Output = ()>) -> Result<Outcome, ServerError> {
+        self.serve(Ending::WhenFinished, shutdown).await
+    }
+
+    async fn serve(self, ending: Ending, shutdown: impl Future<Output = ()>) -> Result<Outcome, ServerError> {
+        let (inbox, arrivals) = mpsc::channel(self.inbox_max);
+        let (owner, runtime) = (self.owner, Handle::current());
+        // Its own thread, so that a disk's flush or an aggregation holds up no connection.
+        let mut owner = tokio::task::spawn_blocking(move || runtime.block_on(owner.run(arrivals, ending)));
+        let accepting = Accepting {
+            endpoint: self.endpoint.clone(),
+            shared: Arc::clone(&self.shared),
+            inbox,
+            connections_max: self.connections_max,
+        };
+        let ended = accepting.until(shutdown, &mut owner).await;
+        self.endpoint.close(CLOSED, b"the coordinator stops");
+        let status = match ended {
+            Ended::Shutdown => owner.await??,
+            Ended::Owner(status) => (*status)??,
+            Ended::Endpoint => return Err(ServerError::Endpoint),
+        };
+        let _ = tokio::time::timeout(LAST_PACKETS, self.endpoint.wait_idle()).await;
+        let finished = status.stage == StatusStage::Finished;
+        let report = Report { serving: false, ..Report::serving(status, &self.shared.traffic) };
+        Ok(Outcome { report, finished })
+    }
+}
+
+/// The loop that takes connections.
+struct Accepting {
+    endpoint: quinn::Endpoint,
+    shared: Arc<Shared>,
+    inbox: mpsc::Sender<Arrival>,
+    connections_max: usize,
+}
+
+/// Why no more connections are taken.
+enum Ended {
+    Shutdown,
+    Owner(Box<Result<Result<Status, ServerError>, JoinError>>),
+    Endpoint,
+}
+
+impl Accepting {
+    /// Takes connections until somebody says stop; then closes all of them and waits for their tasks.
+    async fn until(
+        self,
+        shutdown: impl Future<Output = ()>,
+        owner: &mut JoinHandle<Result<Status, ServerError>>,
+    ) -> Ended {
+        let mut connections = JoinSet::new();
+        tokio::pin!(shutdown);
+        let ended = loop {
+            tokio::select! {
+                () = &mut shutdown => break Ended::Shutdown,
+                status = &mut *owner => break Ended::Owner(Box::new(status)),
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) if connections.len() >= self.connections_max => {
+                        tracing::warn!(address = %incoming.remote_address(), max = self.connections_max, "too many connections");
+                        incoming.refuse();
+                    }
+                    Some(incoming) => {
+                        connections.spawn(connection::serve(incoming, Arc::clone(&self.shared), self.inbox.clone()));
+                    }
+                    None => break Ended::Endpoint,
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        };
+        self.endpoint.close(CLOSED, b"the coordinator stops");
+        while connections.join_next().await.is_some() {}
+        ended
+    }
+}
+
+/// QUIC application error code of every close: the reason is in words.
+const CLOSED: VarInt = VarInt::from_u32(0);
+/// How long peers may take to hear that the endpoint closes.
+const LAST_PACKETS: Duration = Duration::from_secs(3);

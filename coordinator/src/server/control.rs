@@ -1,0 +1,68 @@
+//! A worker's control stream, as it is read.
+
+use packfed_protocol::quic::ReadError;
+use packfed_protocol::{CheckIn, Enroll, FrameHeader, FrameType, Message, Rejection, RejectionCode};
+use tokio::sync::mpsc;
+
+use super::shared::Shared;
+use super::stream::{bad, read_body, read_header};
+use super::{Arrival, Sender};
+
+/// What a worker may say on its control stream.
+#[derive(Debug)]
+pub(super) enum Said {
+    Enroll(Enroll),
+    CheckIn(CheckIn),
+    /// Something else, which is refused.
+    Bad(Rejection),
+}
+
+/// Tells the owner everything that a worker says, until it has no more to say.
+pub(super) async fn listen(mut recv: quinn::RecvStream, from: Sender, shared: &Shared, inbox: &mpsc::Sender<Arrival>) {
+    loop {
+        let (said, more) = match next(&mut recv, shared).await {
+            Ok(Some(said)) => (said, true),
+            Ok(None) | Err(ReadError::Lost(_)) => return,
+            // Where one frame is wrong, nobody knows where the next begins.
+            Err(ReadError::BadFrame(rejection)) => (Said::Bad(rejection), false),
+        };
+        if inbox.send(Arrival::Said { from, said }).await.is_err() || !more {
+            return;
+        }
+    }
+}
+
+async fn next(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<Option<Said>, ReadError> {
+    let Some(header) = read_header(recv, shared).await? else { return Ok(None) };
+    match header.frame_type {
+        FrameType::Enroll | FrameType::CheckIn => {}
+        // Read to its end, so that the stream goes on; it has no body to speak of.
+        FrameType::StatusRequest => {
+            read_body(recv, header, shared).await?;
+            return Ok(Some(Said::Bad(unexpected(header))));
+        }
+        FrameType::Update
+        | FrameType::Enrolled
+        | FrameType::Plan
+        | FrameType::Assignment
+        | FrameType::CatchUp
+        | FrameType::Verdict
+        | FrameType::Finished
+        | FrameType::Refused
+        | FrameType::Status => return Err(ReadError::BadFrame(unexpected(header))),
+    }
+    match read_body(recv, header, shared).await? {
+        Message::Enroll(enroll) => Ok(Some(Said::Enroll(enroll))),
+        Message::CheckIn(check_in) => Ok(Some(Said::CheckIn(check_in))),
+        other => Err(bad(RejectionCode::Unexpected, format!("{} was announced as another", other.frame_type()))),
+    }
+}
+
+fn unexpected(header: FrameHeader) -> Rejection {
+    let detail = match header.frame_type {
+        FrameType::Update => "an update has a stream of its own".to_owned(),
+        FrameType::StatusRequest => "only the coordinator's own key may ask for the status".to_owned(),
+        other => format!("a worker does not send {other}"),
+    };
+    Rejection::new(RejectionCode::Unexpected, detail)
+}

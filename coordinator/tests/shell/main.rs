@@ -1,0 +1,11 @@
+//! The shell over real loopback QUIC: what it does with good and bad input, in any order, and after a kill.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the scripts of these tests fail where a test would")]
+
+mod cli;
+mod order;
+mod peers;
+mod restart;
+mod scripted;
+mod served;
+mod wire;
