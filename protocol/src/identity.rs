@@ -65,6 +65,12 @@ impl Identity {
         WorkerId(self.key.verifying_key().to_bytes())
     }
 
+    /// A secret of its own for one purpose, from which this one does not follow.
+    #[cfg(feature = "quic")]
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, self.key.as_bytes())
+    }
+
     /// Signs a message that begins by saying what it is for.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.key.sign(message).to_bytes()

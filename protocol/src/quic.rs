@@ -6,10 +6,12 @@
 //! who is admitted is the registry's business. Every function here needs a tokio runtime around
 //! it. Nothing here retries, and no time-out is kept but the connection's own.
 
+mod reset;
 mod stream;
 mod tls;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -47,7 +49,13 @@ const SERVER_NAME: &str = "packfed";
 pub fn server(identity: &Identity, addr: SocketAddr) -> Result<quinn::Endpoint, QuicError> {
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(identity)));
     config.transport_config(Arc::new(transport()));
-    quinn::Endpoint::server(config, addr).map_err(|error| QuicError::Bind { addr, reason: error.to_string() })
+    let mut endpoint = quinn::EndpointConfig::new(Arc::new(reset::ResetKey::new(identity)));
+    endpoint.cid_generator(|| Box::new(reset::RandomIds));
+    let bind = || {
+        let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("no tokio runtime"))?;
+        quinn::Endpoint::new(endpoint, Some(config), UdpSocket::bind(addr)?, runtime)
+    };
+    bind().map_err(|error| QuicError::Bind { addr, reason: error.to_string() })
 }
 
 /// A socket to connect from, on any free port.
