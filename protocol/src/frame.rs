@@ -57,7 +57,7 @@ pub enum FrameType {
     Finished = 0x16,
     /// Coordinator to worker: no, for anything but an update.
     Refused = 0x17,
-    /// Coordinator to anyone admitted: the answer to a status request.
+    /// Coordinator to its own operator: the answer to a status request.
     Status = 0x18,
 }
 

@@ -99,7 +99,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The number of a round within its run, from 0.
+/// The number of a round within its run, from 1; 0 names none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Round(pub u64);
 

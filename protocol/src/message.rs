@@ -49,7 +49,7 @@ pub enum Message {
     Finished(Finished),
     /// Coordinator to worker: no, for anything but an update.
     Refused(Refused),
-    /// Coordinator to anyone admitted: the answer to a status request.
+    /// Coordinator to its own operator: the answer to a status request.
     Status(Status),
 }
 

@@ -79,7 +79,7 @@ rejection_codes! {
     WrongBlockCount = 24, "wrong-block-count";
     /// It claims more examples than the plan's cap, or none.
     ExampleCap = 25, "example-cap";
-    /// The worker's update of this round is already there, with other bytes.
+    /// An update of this worker is in this round already.
     Duplicate = 26, "duplicate";
     /// The worker is not in the round's cohort.
     NotSelected = 27, "not-selected";

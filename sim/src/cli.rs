@@ -154,11 +154,13 @@ impl PrepareArgs {
         let task = Task::digits(&options.run_seed(), options.workers as usize, options.threads)?;
         let run = digits_run(&options, &task.base, task.base_digest());
         let files = write_coordinator(&self.folder, &task, run, self.listen, task.shards.len())?;
-        println!("# one terminal\ncoordinator serve --config {folder}/coordinator/coordinator.toml --until-finished");
+        let (coordinator, worker) = (beside_this("coordinator"), beside_this("worker"));
+        let (coordinator, worker) = (coordinator.display(), worker.display());
+        println!("# one terminal\n{coordinator} serve --config {} --until-finished", files.config.display());
         for (number, (identity, shard)) in options.identities().iter().zip(&task.shards).enumerate() {
             let config = write_worker(&self.folder, number, identity, shard, (self.listen, files.key))?;
             let (config, token) = (config.display(), &files.tokens[number]);
-            println!("# another\nworker enroll --config {config} --token {token} && worker run --config {config}");
+            println!("# another\n{worker} enroll --config {config} --token {token} && {worker} run --config {config}");
         }
         Ok(())
     }
@@ -190,4 +192,10 @@ impl RunArgs {
         };
         Ok(Method::ALL.into_iter().filter(chosen).collect())
     }
+}
+
+/// How to name another of packfed's programs on the command line that named this one.
+fn beside_this(name: &str) -> PathBuf {
+    let own = std::env::args_os().next().map_or_else(PathBuf::new, PathBuf::from);
+    own.with_file_name(name)
 }

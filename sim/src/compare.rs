@@ -46,9 +46,9 @@ pub enum CompareError {
 }
 
 /// Learning rates that dense FedAvg tries.
-const DENSE_RATES: [f32; 3] = [5e-4, 1e-3, 2e-3];
+const DENSE_RATES: [f32; 4] = [2.5e-4, 5e-4, 1e-3, 2e-3];
 /// Learning rates that LoRA FedAvg tries.
-const LORA_RATES: [f32; 3] = [1.5e-3, 3e-3, 6e-3];
+const LORA_RATES: [f32; 3] = [3e-3, 6e-3, 1.2e-2];
 
 impl Method {
     /// Every baseline, in the order of the table.

@@ -1,7 +1,7 @@
 //! Fleets of real processes on loopback: they agree with the simulation, and survive power cuts.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Fleet {
     }
 
     fn start_workers(&self) -> Vec<Worker> {
-        self.enrolled.workers.iter().map(start).collect()
+        self.enrolled.workers.iter().map(|config| start(config)).collect()
     }
 
     /// Waits until the coordinator has logged a message this many times.
@@ -56,7 +56,7 @@ impl Fleet {
     }
 }
 
-fn start(config: &PathBuf) -> Worker {
+fn start(config: &Path) -> Worker {
     Worker::start(config, |_| {}).unwrap()
 }
 
