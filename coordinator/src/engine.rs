@@ -4,23 +4,24 @@
 //! clock or random generator; what it draws follows from the run's seed. Updates of a round lead to the
 //! same model in any order, and so do check-ins when as many come as the selection waits for.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use packfed_codec::Scales;
 use packfed_protocol::{
     Assignment, CatchUp, CheckIn, Digest, Enroll, Enrolled, Finished, LaneScales, Message, Outcome, Refused, Rejection,
     RejectionCode, Round, Timestamp, Verdict, Verified, Version, WorkerId,
 };
 use thiserror::Error;
 
+use crate::closed::ClosedRounds;
 use crate::cohort;
 use crate::counters::Counters;
 use crate::event::{Commit, Effect, Event, OpenRound, Stored, Summary, Ticket, Write};
 use crate::head::{Head, HeadError};
-use crate::plan::{RunPlan, wire_scales};
+use crate::plan::RunPlan;
 use crate::registry::{Registry, token_digest};
 use crate::round::Reporting;
+use crate::scaling::{corrected, wire_scales};
 use crate::status::{Status, StatusStage};
 
 /// Everything that decides; see the module.
@@ -34,8 +35,7 @@ pub struct Engine {
     stage: Stage,
     /// Workers that are there and free, with the version of their replica if it is one of ours.
     idle: BTreeMap<WorkerId, Option<u64>>,
-    /// The last rounds that ended, oldest first.
-    closed: VecDeque<Closed>,
+    closed: ClosedRounds,
     last: Option<Summary>,
     counters: Counters,
 }
@@ -49,15 +49,6 @@ enum Stage {
     Reporting(Box<Reporting>),
     /// Every round of the plan is committed.
     Finished,
-}
-
-/// A round that ended, so that a late update is told from a replayed one. These are forgotten with the
-/// process: after a restart, an update of an earlier round is called replayed.
-#[derive(Clone, Debug)]
-struct Closed {
-    round: Round,
-    cohort: Vec<WorkerId>,
-    accepted: BTreeSet<WorkerId>,
 }
 
 /// Why a stored run cannot be gone on with.
@@ -80,13 +71,6 @@ pub enum RestoreError {
 
 /// The round of a verdict on an update that could not be read; rounds count from 1.
 const NO_ROUND: Round = Round(0);
-/// Ended rounds that are remembered.
-const CLOSED_KEPT: usize = 8;
-/// A clipped share above this doubles a scale.
-const CLIPPED_HIGH: f64 = 0.01;
-/// A scale is halved when no lane uses more than this share of the range.
-const USED_LOW: f64 = 0.375;
-
 impl Engine {
     /// A run that has not begun.
     #[must_use]
@@ -101,7 +85,7 @@ impl Engine {
             scales,
             next_round: Round(1),
             idle: BTreeMap::new(),
-            closed: VecDeque::new(),
+            closed: ClosedRounds::default(),
             last: None,
             counters: Counters::default(),
         }
@@ -328,16 +312,11 @@ impl Engine {
             let detail = format!("round {} is not open, the next one is {}", round.0, self.next_round.0);
             return Err(Rejection::new(RejectionCode::NotSelected, detail));
         }
-        let awaited = |closed: &&Closed| {
-            closed.round == round && closed.cohort.contains(worker) && !closed.accepted.contains(worker)
-        };
-        match self.closed.iter().find(awaited) {
-            Some(_) => Ok(Outcome::Discarded),
-            None => {
-                let detail = format!("round {} is closed, the next one is {}", round.0, self.next_round.0);
-                Err(Rejection::new(RejectionCode::Replayed, detail))
-            }
+        if self.closed.awaited(round, worker) {
+            return Ok(Outcome::Discarded);
         }
+        let detail = format!("round {} is closed, the next one is {}", round.0, self.next_round.0);
+        Err(Rejection::new(RejectionCode::Replayed, detail))
     }
 
     fn verdict(&mut self, ticket: Ticket, round: Round, outcome: Outcome, effects: &mut Vec<Effect>) {
@@ -441,12 +420,7 @@ impl Engine {
     /// Ends the reporting phase and remembers who had reported.
     fn close(&mut self) -> Option<Reporting> {
         let Stage::Reporting(reporting) = std::mem::replace(&mut self.stage, Stage::Finished) else { return None };
-        let open = reporting.open();
-        let accepted = open.cohort.iter().filter(|worker| reporting.has(worker)).copied().collect();
-        self.closed.push_back(Closed { round: open.round, cohort: open.cohort.clone(), accepted });
-        if self.closed.len() > CLOSED_KEPT {
-            self.closed.pop_front();
-        }
+        self.closed.push(&reporting);
         Some(*reporting)
     }
 
@@ -523,19 +497,6 @@ impl Engine {
 /// The window's turn for a base version: every commit moves it on.
 fn turn(version: u64) -> u32 {
     u32::try_from(version % (1 << 32)).unwrap_or(0)
-}
-
-/// Doubles scales that clip too much and halves those whose range is wasted.
-fn corrected(scales: &[LaneScales], clipped: &[[f64; 2]], used: &[[f64; 2]]) -> Vec<LaneScales> {
-    let correct = |exponent: i8, clipped: f64, used: f64| {
-        let change = i8::from(clipped > CLIPPED_HIGH) - i8::from(used < USED_LOW);
-        (exponent + change).clamp(*Scales::EXPONENTS.start(), *Scales::EXPONENTS.end())
-    };
-    let layer = |((scales, clipped), used): ((&LaneScales, &[f64; 2]), &[f64; 2])| LaneScales {
-        wave: correct(scales.wave, clipped[0], used[0]),
-        residual: correct(scales.residual, clipped[1], used[1]),
-    };
-    scales.iter().zip(clipped).zip(used).map(layer).collect()
 }
 
 /// Takes a journalled update back into its round, signature and all.

@@ -7,6 +7,7 @@
 //! [`engine::Engine`] and everything it is made of are pure; [`server`], [`redb_store`], [`config`] and the
 //! binary are the shell. There is no tensor library here: the coordinator adds words.
 
+mod closed;
 pub mod cohort;
 pub mod config;
 pub mod counters;
@@ -20,6 +21,7 @@ pub mod redb_store;
 pub mod registry;
 pub mod resume;
 pub mod round;
+mod scaling;
 pub mod server;
 pub mod status;
 pub mod store;

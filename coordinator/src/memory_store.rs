@@ -8,8 +8,9 @@ use packfed_protocol::{Round, WorkerId};
 
 use crate::event::{Commit, OpenRound, Stored, Write};
 use crate::head::{Head, HeadRecord};
-use crate::plan::{RunPlan, wire_scales};
+use crate::plan::RunPlan;
 use crate::registry::Registry;
+use crate::scaling::wire_scales;
 use crate::store::{Claim, Store, StoreError};
 
 /// A run in memory. A clone is what a restart would find.

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use packfed_codec::{LayerSpec, Layout, LayoutError, Profile, Scales, Seed};
-use packfed_protocol::{Digest, LAYERS_MAX, LaneScales, LayerPlan, Plan, RunId};
+use packfed_protocol::{Digest, LAYERS_MAX, LayerPlan, Plan, RunId};
 use thiserror::Error;
 
 use crate::head::HeadPlan;
@@ -233,12 +233,6 @@ fn range(name: &'static str, value: f64, bounds: RangeInclusive<f64>) -> Result<
         return Ok(());
     }
     Err(PlanError::Range { name, value, min: *bounds.start(), max: *bounds.end() })
-}
-
-/// Scales as the wire has them.
-#[must_use]
-pub(crate) fn wire_scales(scales: &[Scales]) -> Vec<LaneScales> {
-    scales.iter().map(|s| LaneScales { wave: s.wave, residual: s.residual }).collect()
 }
 
 #[cfg(test)]

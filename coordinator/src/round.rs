@@ -13,10 +13,11 @@
 use std::collections::BTreeMap;
 
 use packfed_codec::{Scales, Tally, Window};
-use packfed_protocol::{LaneClips, LaneScales, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId};
+use packfed_protocol::{LaneClips, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId};
 
 use crate::event::OpenRound;
 use crate::plan::RunPlan;
+use crate::scaling::codec_scales;
 
 /// A round that takes updates.
 #[derive(Clone, Debug)]
@@ -69,12 +70,6 @@ impl Reporting {
     #[must_use]
     pub fn awaits(&self, worker: &WorkerId) -> bool {
         self.open.cohort.binary_search(worker).is_ok() && !self.accepted.contains_key(worker)
-    }
-
-    /// Whether a worker's update is in the sum.
-    #[must_use]
-    pub fn has(&self, worker: &WorkerId) -> bool {
-        self.accepted.contains_key(worker)
     }
 
     /// Adds an update for this round, or says why not; then nothing has changed.
@@ -167,10 +162,4 @@ impl Reporting {
 
 fn malformed(error: impl std::fmt::Display) -> Rejection {
     Rejection::new(RejectionCode::Malformed, error.to_string())
-}
-
-/// Scales as the codec has them.
-#[must_use]
-pub(crate) fn codec_scales(scales: &[LaneScales]) -> Vec<Scales> {
-    scales.iter().map(|s| Scales { wave: s.wave, residual: s.residual }).collect()
 }

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use packfed_codec::{State, Window};
 use packfed_sim::baseline::dense::DenseModel;
 use packfed_sim::baseline::fedavg::FlatModel;
 use packfed_sim::baseline::lora::LoraModel;
-use packfed_sim::options::{BATCH, Options, STEPS, digits_run};
+use packfed_sim::options::{BATCH, Options, STEPS, UNEVEN, digits_run};
 use packfed_sim::task::Task;
 use packfed_worker::examples::BatchOrder;
 use packfed_worker::local::LocalSteps;
@@ -22,9 +22,9 @@ use packfed_worker::trainer::{Base, Trainer};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn step(criterion: &mut Criterion) {
-    let options = Options { rounds: 1, workers: 50, cohort: 10, seed: 0, threads: 1 };
+    let options = Options { rounds: 1, workers: 50, cohort: 10, seed: 0, partition: UNEVEN, threads: 1 };
     let seed = options.run_seed();
-    let task = Task::digits(&seed, 50, 1).expect("the digits are embedded");
+    let task = Task::digits(&options).expect("the digits are embedded");
     let plan = digits_run(&options, &task.base, task.base_digest()).plan().expect("the task's own plan is valid");
     let examples = task.examples[0].clone();
     let mut group = criterion.benchmark_group("local training, steps");
@@ -60,4 +60,13 @@ fn step(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, step);
-criterion_main!(benches);
+
+fn main() {
+    #[expect(unsafe_code, reason = "sets a variable for Candle")]
+    // SAFETY: this is the first thing that main does, so no other thread exists.
+    unsafe {
+        packfed_sim::parallel::keep_candle_to_one_thread();
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -3,7 +3,7 @@
 //! `cargo run --release -p packfed-sim --example seeds`; about two and a half minutes on two cores.
 
 use packfed_sim::compare::{self, CompareError, Method};
-use packfed_sim::options::Options;
+use packfed_sim::options::{Options, UNEVEN};
 use packfed_sim::parallel;
 use packfed_sim::progress::Progress;
 use packfed_sim::results::{MethodResult, Results};
@@ -12,9 +12,15 @@ use packfed_sim::results::{MethodResult, Results};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), CompareError> {
+    #[expect(unsafe_code, reason = "sets a variable for Candle")]
+    // SAFETY: this is the first thing that main does, so no other thread exists.
+    unsafe {
+        parallel::keep_candle_to_one_thread();
+    }
     let mut runs = Vec::new();
     for seed in 0..5 {
-        let options = Options { rounds: 60, workers: 50, cohort: 10, seed, threads: parallel::threads() };
+        let options =
+            Options { rounds: 60, workers: 50, cohort: 10, seed, partition: UNEVEN, threads: parallel::threads() };
         runs.push(compare::digits(&options, &Method::ALL, &Progress::new(false))?);
     }
     for name in ["packfed", "dense", "lora-r4", "lora-r8"] {

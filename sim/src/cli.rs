@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use packfed_sim::compare::{self, Method};
 use packfed_sim::fleet_files::{write_coordinator, write_worker};
-use packfed_sim::options::{Options, digits_run};
+use packfed_sim::options::{Options, UNEVEN, digits_run};
+use packfed_sim::partition::Partition;
 use packfed_sim::progress::Progress;
 use packfed_sim::task::Task;
 use packfed_sim::{parallel, process_fleet, report, table};
@@ -75,13 +76,28 @@ struct FleetSize {
     /// The number that all randomness follows from; the same seed gives the same digest.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
     seed: u64,
+    /// How the examples are spread over the workers.
+    #[arg(long, value_enum, default_value_t = PartitionName::Dirichlet)]
+    partition: PartitionName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PartitionName {
+    /// Unevenly by label: for each, shares drawn from a Dirichlet distribution of concentration 0.3.
+    Dirichlet,
+    /// Evenly at random.
+    Iid,
 }
 
 impl FleetSize {
     fn options(&self) -> Result<Options> {
-        let &Self { rounds, workers, cohort, seed } = self;
+        let &Self { rounds, workers, cohort, seed, partition } = self;
+        let partition = match partition {
+            PartitionName::Dirichlet => UNEVEN,
+            PartitionName::Iid => Partition::Iid,
+        };
         ensure!(cohort <= workers, "--cohort is {cohort}, allowed is 1 to {workers}, the number of --workers");
-        Ok(Options { rounds, workers, cohort, seed, threads: parallel::threads() })
+        Ok(Options { rounds, workers, cohort, seed, partition, threads: parallel::threads() })
     }
 }
 
@@ -151,7 +167,7 @@ impl PrepareArgs {
         let folder = self.folder.display();
         ensure!(empty, "folder {folder} is not empty; name another one, nothing was written");
         Progress::new(false).note("pre-training the base model");
-        let task = Task::digits(&options.run_seed(), options.workers as usize, options.threads)?;
+        let task = Task::digits(&options)?;
         let run = digits_run(&options, &task.base, task.base_digest());
         let files = write_coordinator(&self.folder, &task, run, self.listen, task.shards.len())?;
         let (coordinator, worker) = (beside_this("coordinator"), beside_this("worker"));

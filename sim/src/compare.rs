@@ -87,7 +87,7 @@ impl Method {
 /// If the task cannot be made or a method fails.
 pub fn digits(options: &Options, methods: &[Method], progress: &Progress) -> Result<Results, CompareError> {
     progress.note("pre-training the base model");
-    let task = Task::digits(&options.run_seed(), options.workers as usize, options.threads)?;
+    let task = Task::digits(options)?;
     let plan = digits_run(options, &task.base, task.base_digest()).plan()?;
     let mut records = vec![packed::run(&task, options, plan, progress)?];
     for method in methods {

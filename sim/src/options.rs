@@ -8,8 +8,10 @@ use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::{Digest, Identity};
 use packfed_worker::mlp::{Dense, Mlp};
 
+use crate::partition::Partition;
+
 /// Sizes and seed of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// Rounds to commit.
     pub rounds: u64,
@@ -19,9 +21,14 @@ pub struct Options {
     pub cohort: u32,
     /// The number that all randomness follows from.
     pub seed: u64,
+    /// How the examples are spread over the workers.
+    pub partition: Partition,
     /// Threads to compute on; the results do not depend on it.
     pub threads: usize,
 }
+
+/// The task's own partition: uneven by label.
+pub const UNEVEN: Partition = Partition::Dirichlet { alpha: 0.3 };
 
 /// Local steps of a round.
 pub const STEPS: u32 = 10;

@@ -9,6 +9,22 @@ pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Keeps Candle to the thread that calls it, unless `CANDLE_NUM_THREADS` says otherwise: workers are
+/// computed in parallel already, and Candle's own pool, which spins while it waits, would only get in
+/// their way.
+///
+/// # Safety
+/// No other thread may exist yet: this is for the first line of a `main`.
+#[expect(unsafe_code, reason = "setting a variable is unsafe once there are threads")]
+pub unsafe fn keep_candle_to_one_thread() {
+    if std::env::var_os(CANDLE_THREADS).is_none() {
+        // SAFETY: the caller promises that no other thread exists that could read the environment.
+        unsafe { std::env::set_var(CANDLE_THREADS, "1") };
+    }
+}
+
+const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
+
 /// `items.map(f)` on up to `threads` threads; an item is taken as soon as a thread is free.
 ///
 /// # Panics

@@ -233,7 +233,7 @@ pub fn digits(options: &Options, progress: &Progress) -> Result<Results> {
         beside(program)?;
     }
     progress.note("pre-training the base model");
-    let task = Task::digits(&options.run_seed(), options.workers as usize, options.threads)?;
+    let task = Task::digits(options)?;
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     let display = Arc::new(progress.method("packfed", options.rounds));
     let shown = display.clone();

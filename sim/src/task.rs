@@ -1,4 +1,4 @@
-//! The `digits` task made ready for a seed: a pre-trained base, the workers' shards and the test set.
+//! The `digits` task made ready for a run: a pre-trained base, the workers' shards and the test set.
 //!
 //! Everything here is shared by packfed and the baselines, in memory and as the files that a fleet of
 //! processes reads.
@@ -17,9 +17,10 @@ use crate::baseline::dense::DenseModel;
 use crate::baseline::fedavg::FlatModel;
 use crate::digits::{CLASSES, Digits, Labelled};
 use crate::evaluate::TestSet;
-use crate::partition::{Partition, PartitionError};
+use crate::options::Options;
+use crate::partition::PartitionError;
 
-/// A task for one seed and number of workers.
+/// A task for one run's seed and workers.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// The pre-trained model.
@@ -52,19 +53,17 @@ pub enum SetupError {
 const HIDDEN: [usize; 2] = [252, 252];
 /// Steps of pre-training: five passes over 4,000 images.
 const PRETRAIN: LocalSteps = LocalSteps { steps: 625, batch: 32, learning_rate: 1e-3 };
-/// Concentration of the label distribution.
-const ALPHA: f64 = 0.3;
 
 impl Task {
     /// Pre-trains the base and spreads the fleet's images over workers.
     ///
     /// # Errors
     /// If the images cannot give every worker enough.
-    pub fn digits(seed: &Seed, workers: usize, threads: usize) -> Result<Self, SetupError> {
-        let digits = Digits::load();
-        let base = Arc::new(pretrain(&digits.pretrain, seed)?);
-        let partition = Partition::Dirichlet { alpha: ALPHA };
-        let indices = partition.split(&digits.fleet.labels, workers, &seed.derive("packfed/shards/1", &[]))?;
+    pub fn digits(options: &Options) -> Result<Self, SetupError> {
+        let (digits, seed) = (Digits::load(), options.run_seed());
+        let base = Arc::new(pretrain(&digits.pretrain, &seed)?);
+        let shards_seed = seed.derive("packfed/shards/1", &[]);
+        let indices = options.partition.split(&digits.fleet.labels, options.workers as usize, &shards_seed)?;
         let shards: Vec<Labelled> = indices.iter().map(|indices| digits.fleet.pick(indices)).collect();
         let examples = |shard: &Labelled| Examples::from_images(&shard.images, &shard.labels).map(Arc::new);
         Ok(Self {
@@ -72,7 +71,7 @@ impl Task {
             base,
             examples: shards.iter().map(examples).collect::<Result<_, _>>()?,
             shards,
-            test: TestSet::new(&digits.test, threads),
+            test: TestSet::new(&digits.test, options.threads),
         })
     }
 

@@ -1,7 +1,7 @@
 //! One seed, one digest.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use packfed_sim::options::{Options, digits_run};
+use packfed_sim::options::{Options, UNEVEN, digits_run};
 use packfed_sim::packed;
 use packfed_sim::progress::Progress;
 use packfed_sim::results::MethodResult;
@@ -9,11 +9,11 @@ use packfed_sim::task::Task;
 use packfed_sim::virtual_fleet::{Devices, PHONES};
 
 fn options(seed: u64, threads: usize) -> Options {
-    Options { rounds: 3, workers: 6, cohort: 4, seed, threads }
+    Options { rounds: 3, workers: 6, cohort: 4, seed, partition: UNEVEN, threads }
 }
 
 fn run(options: &Options, devices: Devices) -> MethodResult {
-    let task = Task::digits(&options.run_seed(), options.workers as usize, options.threads).unwrap();
+    let task = Task::digits(options).unwrap();
     let plan = digits_run(options, &task.base, task.base_digest()).plan().unwrap();
     packed::run_on(&task, options, plan, devices, &Progress::new(true)).unwrap()
 }

@@ -6,14 +6,14 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use packfed_coordinator::config::{CoordinatorFile, RunConfig};
-use packfed_sim::options::{Options, digits_run};
+use packfed_sim::options::{Options, UNEVEN, digits_run};
 use packfed_sim::packed;
 use packfed_sim::process_fleet::{self, Coordinator, Enrolled, Worker};
 use packfed_sim::progress::Progress;
 use packfed_sim::task::Task;
 use tempfile::TempDir;
 
-const OPTIONS: Options = Options { rounds: 3, workers: 4, cohort: 4, seed: 1, threads: 2 };
+const OPTIONS: Options = Options { rounds: 3, workers: 4, cohort: 4, seed: 1, partition: UNEVEN, threads: 2 };
 
 /// An enrolled fleet whose coordinator runs, and the coordinator's log.
 struct Fleet {
@@ -23,7 +23,7 @@ struct Fleet {
 }
 
 fn task() -> Task {
-    Task::digits(&OPTIONS.run_seed(), OPTIONS.workers as usize, OPTIONS.threads).unwrap()
+    Task::digits(&OPTIONS).unwrap()
 }
 
 fn run_of(task: &Task) -> RunConfig {

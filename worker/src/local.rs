@@ -52,3 +52,32 @@ impl LocalSteps {
         Ok(total / self.steps.max(1) as f32)
     }
 }
+
+/// The values of variables, one after another.
+///
+/// # Errors
+/// If one is not `f32`.
+pub fn flat_values(variables: &[Var]) -> TensorResult<Vec<f32>> {
+    let mut values = Vec::new();
+    for variable in variables {
+        values.extend(variable.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(values)
+}
+
+/// The inverse of [`flat_values`] for variables of these shapes.
+///
+/// # Errors
+/// If a variable cannot be made.
+///
+/// # Panics
+/// If there are fewer values than the shapes take.
+pub fn variables(shapes: &[(usize, usize)], mut values: &[f32]) -> TensorResult<Vec<Var>> {
+    let mut variables = Vec::with_capacity(shapes.len());
+    for &(rows, cols) in shapes {
+        let (own, rest) = values.split_at(rows * cols);
+        variables.push(Var::from_slice(own, (rows, cols), &Device::Cpu)?);
+        values = rest;
+    }
+    Ok(variables)
+}

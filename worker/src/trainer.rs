@@ -7,7 +7,7 @@ use packfed_codec::{Direct, Layout, Scalar, State, Window};
 
 use crate::adapted::AdaptedLinear;
 use crate::examples::{BatchOrder, Examples};
-use crate::local::LocalSteps;
+use crate::local::{LocalSteps, flat_values};
 use crate::mlp::{Mlp, ModelError, Target};
 use crate::task::{Job, LocalTask, TaskError, Trained};
 
@@ -124,10 +124,7 @@ impl LocalTask for Trainer {
         let mut order = BatchOrder::new(&job.seed, self.examples.len());
         let forward = |x: &Tensor| adapter.forward(&adapted, &deltas, x);
         let loss = steps.run(deltas.clone(), &self.examples, &mut order, forward)?;
-        let mut delta: Vec<f32> = Vec::new();
-        for values in &deltas {
-            delta.extend(values.flatten_all()?.to_vec1::<f32>()?);
-        }
+        let delta = flat_values(&deltas)?;
         if delta.iter().any(|value| !value.to_f64().is_finite()) {
             return Err(TaskError::NotFinite { step: job.steps, loss });
         }

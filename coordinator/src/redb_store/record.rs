@@ -10,7 +10,8 @@ use super::{HEAD, STEPS, UPDATES, corrupt};
 use crate::event::{OpenRound, Stored, Summary};
 use crate::head::HeadRecord;
 use crate::memory_store::first_head;
-use crate::plan::{RunPlan, wire_scales};
+use crate::plan::RunPlan;
+use crate::scaling::wire_scales;
 use crate::store::StoreError;
 
 /// What one read transaction saw, unchecked.

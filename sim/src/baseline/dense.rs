@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{Result, Tensor};
 use packfed_worker::examples::{BatchOrder, Examples};
-use packfed_worker::local::LocalSteps;
+use packfed_worker::local::{LocalSteps, flat_values, variables};
 use packfed_worker::mlp::{Dense, Mlp};
 use packfed_worker::task::TaskError;
 
@@ -26,16 +26,9 @@ impl DenseModel {
         (Self { shapes }, parameters.collect())
     }
 
-    fn variables(&self, mut parameters: &[f32]) -> Result<Vec<Var>> {
-        let mut variables = Vec::new();
-        for &(outputs, inputs) in &self.shapes {
-            for (rows, cols) in [(outputs, inputs), (1, outputs)] {
-                let (own, rest) = parameters.split_at(rows * cols);
-                variables.push(Var::from_slice(own, (rows, cols), &Device::Cpu)?);
-                parameters = rest;
-            }
-        }
-        Ok(variables)
+    /// Shapes of the parameters, in order: weight and bias of every layer.
+    fn tensors(&self) -> Vec<(usize, usize)> {
+        self.shapes.iter().flat_map(|&(outputs, inputs)| [(outputs, inputs), (1, outputs)]).collect()
     }
 }
 
@@ -58,14 +51,10 @@ impl FlatModel for DenseModel {
         order: &mut BatchOrder,
         steps: LocalSteps,
     ) -> std::result::Result<Vec<f32>, TaskError> {
-        let variables = self.variables(parameters)?;
+        let variables = variables(&self.tensors(), parameters)?;
         let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
         steps.run(variables.clone(), examples, order, |x| forward(&tensors, x))?;
-        let mut trained = Vec::with_capacity(parameters.len());
-        for variable in &variables {
-            trained.extend(variable.flatten_all()?.to_vec1::<f32>()?);
-        }
-        Ok(trained)
+        Ok(flat_values(&variables)?)
     }
 
     fn merged(&self, mut parameters: &[f32]) -> Mlp {

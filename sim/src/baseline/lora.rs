@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{Device, Result, Tensor};
 use packfed_codec::Seed;
 use packfed_worker::examples::{BatchOrder, Examples};
-use packfed_worker::local::LocalSteps;
+use packfed_worker::local::{LocalSteps, flat_values, variables};
 use packfed_worker::mlp::{Dense, Mlp};
 use packfed_worker::product::{Matrix, add_product};
 use packfed_worker::task::TaskError;
@@ -65,17 +65,12 @@ impl LoraModel {
 impl FlatModel for LoraModel {
     fn train(
         &self,
-        mut parameters: &[f32],
+        parameters: &[f32],
         examples: &Examples,
         order: &mut BatchOrder,
         steps: LocalSteps,
     ) -> std::result::Result<Vec<f32>, TaskError> {
-        let mut variables = Vec::new();
-        for (rows, cols) in self.shapes() {
-            let (own, rest) = parameters.split_at(rows * cols);
-            variables.push(Var::from_slice(own, (rows, cols), &Device::Cpu)?);
-            parameters = rest;
-        }
+        let variables = variables(&self.shapes(), parameters)?;
         let mut frozen = Vec::new();
         for layer in &self.base.layers[..self.base.layers.len() - 1] {
             let weight = Tensor::from_slice(&layer.weight, (layer.outputs(), layer.inputs), &Device::Cpu)?;
@@ -83,11 +78,7 @@ impl FlatModel for LoraModel {
         }
         let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
         steps.run(variables.clone(), examples, order, |x| self.forward(&frozen, &tensors, x))?;
-        let mut trained = Vec::new();
-        for variable in &variables {
-            trained.extend(variable.flatten_all()?.to_vec1::<f32>()?);
-        }
-        Ok(trained)
+        Ok(flat_values(&variables)?)
     }
 
     fn merged(&self, mut parameters: &[f32]) -> Mlp {
