@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -150,7 +152,18 @@ impl Cli {
 
 impl FleetArgs {
     fn run(self) -> Result<()> {
-        let results = process_fleet::digits(&self.size.options()?, &Progress::new(self.json))?;
+        let options = self.size.options()?;
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let seen = interrupted.clone();
+        // The terminal tells the fleet's processes as well; they end, and what waits for them goes on below.
+        ctrlc::set_handler(move || {
+            if seen.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+        })?;
+        let results = process_fleet::digits(&options, &Progress::new(self.json));
+        ensure!(!interrupted.load(Ordering::SeqCst), "interrupted; no process and no file is left");
+        let results = results?;
         if self.json {
             println!("{}", results.to_json());
         } else {
