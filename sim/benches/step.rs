@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group};
 use packfed_codec::{State, Window};
+use packfed_coordinator::config::ProfileName;
 use packfed_sim::baseline::dense::DenseModel;
 use packfed_sim::baseline::fedavg::FlatModel;
 use packfed_sim::baseline::lora::LoraModel;
@@ -22,7 +23,15 @@ use packfed_worker::trainer::{Base, Trainer};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn step(criterion: &mut Criterion) {
-    let options = Options { rounds: 1, workers: 50, cohort: 10, seed: 0, partition: UNEVEN, threads: 1 };
+    let options = Options {
+        rounds: 1,
+        workers: 50,
+        cohort: 10,
+        seed: 0,
+        partition: UNEVEN,
+        profile: ProfileName::Plain,
+        threads: 1,
+    };
     let seed = options.run_seed();
     let task = Task::digits(&options).expect("the digits are embedded");
     let plan = digits_run(&options, &task.base, task.base_digest()).plan().expect("the task's own plan is valid");

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p packfed-sim --example seeds`; about two and a half minutes on two cores.
 
+use packfed_coordinator::config::ProfileName;
 use packfed_sim::compare::{self, CompareError, Method};
 use packfed_sim::options::{Options, UNEVEN};
 use packfed_sim::parallel;
@@ -19,8 +20,15 @@ fn main() -> Result<(), CompareError> {
     }
     let mut runs = Vec::new();
     for seed in 0..5 {
-        let options =
-            Options { rounds: 60, workers: 50, cohort: 10, seed, partition: UNEVEN, threads: parallel::threads() };
+        let options = Options {
+            rounds: 60,
+            workers: 50,
+            cohort: 10,
+            seed,
+            partition: UNEVEN,
+            profile: ProfileName::Plain,
+            threads: parallel::threads(),
+        };
         runs.push(compare::digits(&options, &Method::ALL, &Progress::new(false))?);
     }
     for name in ["packfed", "dense", "lora-r4", "lora-r8"] {

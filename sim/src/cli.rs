@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use packfed_coordinator::config::ProfileName;
 use packfed_sim::compare::{self, Method};
 use packfed_sim::fleet_files::{write_coordinator, write_worker};
 use packfed_sim::options::{Options, UNEVEN, digits_run};
@@ -81,6 +82,17 @@ struct FleetSize {
     /// How the examples are spread over the workers.
     #[arg(long, value_enum, default_value_t = PartitionName::Dirichlet)]
     partition: PartitionName,
+    /// How packfed's words are packed.
+    #[arg(long, value_enum, default_value_t = Words::Plain)]
+    profile: Words,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Words {
+    /// Two lanes of 16 bits and 12 of 8 for every block.
+    Plain,
+    /// Two lanes of 8 bits and 28 of 4 for every block.
+    Nibble,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -93,13 +105,17 @@ enum PartitionName {
 
 impl FleetSize {
     fn options(&self) -> Result<Options> {
-        let &Self { rounds, workers, cohort, seed, partition } = self;
+        let &Self { rounds, workers, cohort, seed, partition, profile } = self;
         let partition = match partition {
             PartitionName::Dirichlet => UNEVEN,
             PartitionName::Iid => Partition::Iid,
         };
+        let profile = match profile {
+            Words::Plain => ProfileName::Plain,
+            Words::Nibble => ProfileName::Nibble,
+        };
         ensure!(cohort <= workers, "--cohort is {cohort}, allowed is 1 to {workers}, the number of --workers");
-        Ok(Options { rounds, workers, cohort, seed, partition, threads: parallel::threads() })
+        Ok(Options { rounds, workers, cohort, seed, partition, profile, threads: parallel::threads() })
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Options {
     pub seed: u64,
     /// How the examples are spread over the workers.
     pub partition: Partition,
+    /// How packfed's words are packed.
+    pub profile: ProfileName,
     /// Threads to compute on; the results do not depend on it.
     pub threads: usize,
 }
@@ -89,7 +91,7 @@ pub fn digits_run(options: &Options, base: &Mlp, base_digest: Digest) -> RunConf
             base: base_digest,
             rounds: options.rounds,
             examples_max: 1 << 16,
-            profile: ProfileName::Plain,
+            profile: options.profile,
             levels: LEVELS,
             history: HISTORY,
         },

@@ -1,6 +1,7 @@
 //! One seed, one digest.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+use packfed_coordinator::config::ProfileName;
 use packfed_sim::options::{Options, UNEVEN, digits_run};
 use packfed_sim::packed;
 use packfed_sim::progress::Progress;
@@ -9,7 +10,7 @@ use packfed_sim::task::Task;
 use packfed_sim::virtual_fleet::{Devices, PHONES};
 
 fn options(seed: u64, threads: usize) -> Options {
-    Options { rounds: 3, workers: 6, cohort: 4, seed, partition: UNEVEN, threads }
+    Options { rounds: 3, workers: 6, cohort: 4, seed, partition: UNEVEN, profile: ProfileName::Plain, threads }
 }
 
 fn run(options: &Options, devices: Devices) -> MethodResult {
@@ -35,6 +36,15 @@ fn the_network_has_no_say_in_the_model() {
     assert_eq!(phones.digest, slow.digest);
     let seconds = |result: &MethodResult| result.curve.last().unwrap().virtual_s;
     assert!(seconds(&slow) > 2.0 * seconds(&phones));
+}
+
+#[test]
+fn the_profile_of_the_words_is_the_plans_to_choose() {
+    let plain = run(&options(1, 2), PHONES);
+    let nibble = run(&Options { profile: ProfileName::Nibble, ..options(1, 2) }, PHONES);
+    assert_eq!(plain.bytes_up, nibble.bytes_up, "16 bytes a block either way");
+    assert_ne!(plain.digest, nibble.digest);
+    assert!(nibble.accuracy > nibble.curve[0].accuracy + 0.05);
 }
 
 #[test]

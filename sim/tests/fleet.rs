@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use packfed_coordinator::config::{CoordinatorFile, RunConfig};
+use packfed_coordinator::config::{CoordinatorFile, ProfileName, RunConfig};
 use packfed_sim::options::{Options, UNEVEN, digits_run};
 use packfed_sim::packed;
 use packfed_sim::process_fleet::{self, Coordinator, Enrolled, Worker};
@@ -13,7 +13,8 @@ use packfed_sim::progress::Progress;
 use packfed_sim::task::Task;
 use tempfile::TempDir;
 
-const OPTIONS: Options = Options { rounds: 3, workers: 4, cohort: 4, seed: 1, partition: UNEVEN, threads: 2 };
+const OPTIONS: Options =
+    Options { rounds: 3, workers: 4, cohort: 4, seed: 1, partition: UNEVEN, profile: ProfileName::Plain, threads: 2 };
 
 /// An enrolled fleet whose coordinator runs, and the coordinator's log.
 struct Fleet {
