@@ -167,6 +167,8 @@ fn decode_group(bits: &mut BitReader<'_>, lanes: impl Iterator<Item = usize>, ou
     Some(())
 }
 
+/// The parameter that codes a group in the fewest bits: the cost falls and then rises with `k`, so a walk
+/// from near the mean finds it.
 fn best_parameter(codes: &[u32]) -> u32 {
     let cost = |k: u32| -> u64 {
         let one = |&code: &u32| match code >> k {
@@ -175,7 +177,19 @@ fn best_parameter(codes: &[u32]) -> u32 {
         };
         codes.iter().map(one).sum()
     };
-    (0..32).min_by_key(|&k| cost(k)).unwrap_or(0)
+    let mean = codes.iter().map(|&code| u64::from(code)).sum::<u64>() / (codes.len() as u64).max(1);
+    let mut best = mean.checked_ilog2().unwrap_or(0);
+    let mut least = cost(best);
+    for step in [-1, 1] {
+        while let Some(next) = best.checked_add_signed(step).filter(|&k| k < 32) {
+            let bits = cost(next);
+            if bits >= least {
+                break;
+            }
+            (best, least) = (next, bits);
+        }
+    }
+    best
 }
 
 const fn zigzag(d: i32) -> u32 {

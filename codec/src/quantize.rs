@@ -193,22 +193,20 @@ pub fn decode_words(
     if chunks.len() != layout.blocks() || !rest.is_empty() {
         return Err(EncodeError::WordBytes { found: words.len(), blocks: layout.blocks() });
     }
-    let window = Window::new(profile, turn);
     let mut lanes = [0; WIDTH_MAX];
-    let mut padding = None;
-    window.for_each_block(layout, |index, slots| {
-        profile.unpack(&chunks[index], &mut lanes);
+    for block in Window::new(profile, turn).blocks(layout) {
+        profile.unpack(&chunks[block.number], &mut lanes);
         let mut used = 0;
-        for (slot, &q) in slots.zip(&lanes) {
+        for (slot, &q) in block.slots().zip(&lanes) {
             visit(slot, q);
             used += 1;
         }
         if let Some(extra) = lanes[used..profile.width()].iter().position(|&q| q != 0) {
             let lane = used + extra;
-            padding.get_or_insert(EncodeError::Padding { block: index, lane, value: lanes[lane] });
+            return Err(EncodeError::Padding { block: block.number, lane, value: lanes[lane] });
         }
-    });
-    padding.map_or(Ok(()), Err)
+    }
+    Ok(())
 }
 
 pub(crate) fn check_scales(layout: &Layout, scales: &[Scales]) -> Result<(), EncodeError> {

@@ -147,29 +147,40 @@ impl State {
     /// # Errors
     /// If the words do not fit the layout, or a lane would overflow.
     pub fn apply(&mut self, profile: Profile, step: &StepWords) -> Result<(), StateError> {
-        self.add(profile, step, 1)
+        self.add(profile, std::iter::once(step), 1)
     }
 
-    /// Takes a step back exactly, the inverse of [`State::apply`]; on an error the state is as it was.
+    /// Takes steps back exactly, the inverse of [`State::apply`]; on an error the state is as it was.
     ///
     /// # Errors
     /// As [`State::apply`].
-    pub fn retract(&mut self, profile: Profile, step: &StepWords) -> Result<(), StateError> {
-        self.add(profile, step, -1)
+    pub fn retract<'a>(
+        &mut self,
+        profile: Profile,
+        steps: impl IntoIterator<Item = &'a StepWords>,
+    ) -> Result<(), StateError> {
+        self.add(profile, steps.into_iter(), -1)
     }
 
-    fn add(&mut self, profile: Profile, step: &StepWords, sign: i64) -> Result<(), StateError> {
-        check_scales(&self.layout, &step.scales)?;
+    fn add<'a>(
+        &mut self,
+        profile: Profile,
+        steps: impl Iterator<Item = &'a StepWords>,
+        sign: i64,
+    ) -> Result<(), StateError> {
         let mut next = self.lanes.clone();
         let mut overflow = None;
-        decode_words(&self.layout, profile, step.turn, &step.words, |slot, q| {
-            let exponent = step.scales[slot.layer].exponent(slot.wave);
-            let change = i64::from(q) << (exponent - QUANTUM_EXPONENT);
-            match i32::try_from(i64::from(next[slot.lane]) + sign * change) {
-                Ok(sum) => next[slot.lane] = sum,
-                Err(_) => overflow = Some(slot.lane),
-            }
-        })?;
+        for step in steps {
+            check_scales(&self.layout, &step.scales)?;
+            decode_words(&self.layout, profile, step.turn, &step.words, |slot, q| {
+                let exponent = step.scales[slot.layer].exponent(slot.wave);
+                let change = i64::from(q) << (exponent - QUANTUM_EXPONENT);
+                match i32::try_from(i64::from(next[slot.lane]) + sign * change) {
+                    Ok(sum) => next[slot.lane] = sum,
+                    Err(_) => overflow = Some(slot.lane),
+                }
+            })?;
+        }
         match overflow {
             Some(lane) => Err(StateError::Overflow { lane }),
             None => {
@@ -244,7 +255,7 @@ mod tests {
         assert_eq!(lanes[2 + 12], 1 << 16);
         assert_eq!(lanes[2], 5 << 16);
         assert_eq!(lanes[2 + 8], 0, "not in the window");
-        state.retract(Profile::Plain, &step(1, [5, -7, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])).unwrap();
+        state.retract(Profile::Plain, [&step(1, [5, -7, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])]).unwrap();
         assert_eq!(state, State::zero(layout()));
     }
 

@@ -53,25 +53,46 @@ impl Window {
 
     /// Every slot of a layout in this window, in layout order.
     pub fn for_each_slot(&self, layout: &Layout, mut visit: impl FnMut(Slot)) {
-        self.for_each_block(layout, |_, slots| slots.for_each(&mut visit));
+        for block in self.blocks(layout) {
+            block.slots().for_each(&mut visit);
+        }
     }
 
-    /// Every block of a layout, by its number over the whole layout, with its slots in this window.
-    pub(crate) fn for_each_block(&self, layout: &Layout, mut visit: impl FnMut(usize, &mut dyn Iterator<Item = Slot>)) {
-        let mut number = 0;
-        for (layer_index, layer) in layout.layers().iter().enumerate() {
-            for block in layer.blocks() {
-                let first = layer.lanes().start + block.lane;
-                let mut slots = self.lanes(block).enumerate().map(|(of_word, lane)| Slot {
-                    layer: layer_index,
-                    index: number * self.width() + of_word,
-                    lane: first + lane,
-                    wave: of_word < WAVE_LANES,
-                });
-                visit(number, &mut slots);
-                number += 1;
-            }
-        }
+    /// Every block of a layout, in layout order, with its place in an update of this window.
+    pub(crate) fn blocks<'a>(&self, layout: &'a Layout) -> impl Iterator<Item = BlockSlots<'a>> + use<'a> {
+        let window = *self;
+        let of_layers = layout.layers().iter().enumerate();
+        let blocks = of_layers.flat_map(|(index, layer)| layer.blocks().iter().map(move |block| (index, layer, block)));
+        blocks.enumerate().map(move |(number, (layer, of, block))| BlockSlots {
+            window,
+            number,
+            layer,
+            first_lane: of.lanes().start + block.lane,
+            block,
+        })
+    }
+}
+
+/// One block in an update: where its slots and lanes begin.
+pub(crate) struct BlockSlots<'a> {
+    window: Window,
+    /// Number of the block over the whole layout: of its word.
+    pub(crate) number: usize,
+    layer: usize,
+    first_lane: usize,
+    block: &'a Block,
+}
+
+impl BlockSlots<'_> {
+    /// The block's slots, wave first.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        let (layer, first_slot, first_lane) = (self.layer, self.number * self.window.width(), self.first_lane);
+        self.window.lanes(self.block).enumerate().map(move |(of_word, lane)| Slot {
+            layer,
+            index: first_slot + of_word,
+            lane: first_lane + lane,
+            wave: of_word < WAVE_LANES,
+        })
     }
 }
 

@@ -104,7 +104,7 @@ impl Head {
         let mut digests = VecDeque::from([record.state.digest()]);
         let mut state = record.state.clone();
         for step in record.past.iter().rev() {
-            state.retract(plan.profile, step)?;
+            state.retract(plan.profile, [step])?;
             digests.push_front(state.digest());
         }
         Ok(Self { plan, record, digests })
@@ -160,9 +160,8 @@ impl Head {
             return (0, whole());
         };
         let mut from = current.clone();
-        for step in self.record.past.iter().rev().take(missed) {
-            from.retract(self.plan.profile, step).expect("a step that was applied can be taken back");
-        }
+        let steps = self.record.past.iter().rev().take(missed);
+        from.retract(self.plan.profile, steps).expect("steps that were applied can be taken back");
         let sum = encode_catch_up(&from, current);
         let step = self.record.past.back().filter(|_| missed == 1).map(encode_step);
         (version, step.filter(|step| step.len() < sum.len()).unwrap_or(sum))
