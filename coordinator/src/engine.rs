@@ -110,14 +110,8 @@ impl Engine {
             engine.stage = Stage::Finished;
         } else if let Some((open, frames)) = stored.open {
             let round = open.round;
-            let mut reporting = Reporting::new(&engine.plan, open);
-            for (index, frame) in frames.iter().enumerate() {
-                reload(&engine.plan, &mut reporting, frame).map_err(|rejection| RestoreError::Journal {
-                    index,
-                    round,
-                    rejection,
-                })?;
-            }
+            let reporting = Reporting::restore(&engine.plan, open, &frames)
+                .map_err(|(index, rejection)| RestoreError::Journal { index, round, rejection })?;
             engine.stage = Stage::Reporting(Box::new(reporting));
         }
         Ok(engine)
@@ -497,18 +491,6 @@ impl Engine {
 /// The window's turn for a base version: every commit moves it on.
 fn turn(version: u64) -> u32 {
     u32::try_from(version % (1 << 32)).unwrap_or(0)
-}
-
-/// Takes a journalled update back into its round, signature and all.
-fn reload(plan: &RunPlan, reporting: &mut Reporting, frame: &[u8]) -> Result<(), Rejection> {
-    let limits = packfed_protocol::Limits { payload_bytes_max: u32::MAX, ..Default::default() };
-    match Message::from_frame(frame, &limits)? {
-        Message::Update(signed) => {
-            let worker = signed.header.worker;
-            reporting.accept(plan, &signed.verify(&worker)?)
-        }
-        other => Err(Rejection::new(RejectionCode::Unexpected, format!("a {} in the journal", other.frame_type()))),
-    }
 }
 
 #[cfg(test)]

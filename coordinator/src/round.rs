@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use packfed_codec::{Scales, Tally, Window};
-use packfed_protocol::{LaneClips, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId};
+use packfed_protocol::{LaneClips, Limits, Message, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId};
 
 use crate::event::OpenRound;
 use crate::plan::RunPlan;
@@ -46,6 +46,19 @@ impl Reporting {
         let window = Window::new(plan.raw().profile, open.turn);
         window.for_each_slot(plan.layout(), |slot| lanes[slot.layer][usize::from(!slot.wave)] += 1);
         Self { open, tally, accepted: BTreeMap::new(), lanes }
+    }
+
+    /// A round as it was stored: every journalled frame is verified again, signature and all.
+    ///
+    /// # Errors
+    /// The place in the journal of the first update that does not hold, and what is wrong with it.
+    pub fn restore(plan: &RunPlan, open: OpenRound, frames: &[Vec<u8>]) -> Result<Self, (usize, Rejection)> {
+        let mut reporting = Self::new(plan, open);
+        for (index, frame) in frames.iter().enumerate() {
+            let update = verified(frame).map_err(|rejection| (index, rejection))?;
+            reporting.accept(plan, &update).map_err(|rejection| (index, rejection))?;
+        }
+        Ok(reporting)
     }
 
     /// The round's record.
@@ -162,4 +175,16 @@ impl Reporting {
 
 fn malformed(error: impl std::fmt::Display) -> Rejection {
     Rejection::new(RejectionCode::Malformed, error.to_string())
+}
+
+/// The update in a journalled frame.
+fn verified(frame: &[u8]) -> Result<Verified, Rejection> {
+    let limits = Limits { payload_bytes_max: u32::MAX, ..Default::default() };
+    match Message::from_frame(frame, &limits)? {
+        Message::Update(signed) => {
+            let worker = signed.header.worker;
+            signed.verify(&worker)
+        }
+        other => Err(Rejection::new(RejectionCode::Unexpected, format!("a {} in the journal", other.frame_type()))),
+    }
 }
