@@ -58,7 +58,7 @@ fn step(criterion: &mut Criterion) {
             dense.train(&parameters, &examples, &mut order, steps).expect("it trains")
         });
     });
-    let (lora, parameters) = LoraModel::new(task.base, 8, &seed);
+    let (lora, parameters) = LoraModel::new(task.base, 8, &seed).expect("the base is tensors");
     group.bench_function("lora-r8", |bencher| {
         bencher.iter(|| {
             let mut order = BatchOrder::new(&seed, examples.len());

@@ -67,7 +67,7 @@ impl Method {
     fn run(self, task: &Task, options: &Options, progress: &Progress) -> Result<MethodResult, CompareError> {
         let (name, seed) = (self.name(), options.run_seed());
         let lora = |rank| {
-            let (model, initial) = LoraModel::new(task.base.clone(), rank, &seed);
+            let (model, initial) = LoraModel::new(task.base.clone(), rank, &seed).map_err(TaskError::from)?;
             Baseline { name, model, initial, rates: &LORA_RATES }.run(task, options, progress)
         };
         match self {

@@ -1,15 +1,28 @@
 //! FedAvg over a flat vector of f32 parameters (McMahan et al., AISTATS 2017): the server takes a step
 //! along the mean of the cohort's deltas, weighted by examples, with the same optimizers as packfed's head.
 
+use candle_core::{Result as TensorResult, Tensor};
 use packfed_codec::Seed;
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_worker::examples::{BatchOrder, Examples};
-use packfed_worker::local::LocalSteps;
+use packfed_worker::local::{LocalSteps, flat_values, variables};
 use packfed_worker::mlp::Mlp;
 use packfed_worker::task::TaskError;
 
 /// A model whose trainable part is a flat vector.
 pub trait FlatModel: Sync {
+    /// Shapes of the trainable tensors, in the order of the vector.
+    fn shapes(&self) -> Vec<(usize, usize)>;
+
+    /// Logits of a batch under the trainable tensors.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn forward(&self, tensors: &[Tensor], x: &Tensor) -> TensorResult<Tensor>;
+
+    /// The perceptron that these parameters make.
+    fn merged(&self, parameters: &[f32]) -> Mlp;
+
     /// Trains locally from `parameters`.
     ///
     /// # Errors
@@ -20,10 +33,12 @@ pub trait FlatModel: Sync {
         examples: &Examples,
         order: &mut BatchOrder,
         steps: LocalSteps,
-    ) -> Result<Vec<f32>, TaskError>;
-
-    /// The perceptron that these parameters make.
-    fn merged(&self, parameters: &[f32]) -> Mlp;
+    ) -> Result<Vec<f32>, TaskError> {
+        let variables = variables(&self.shapes(), parameters)?;
+        let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
+        steps.run(variables.clone(), examples, order, |x| self.forward(&tensors, x))?;
+        Ok(flat_values(&variables)?)
+    }
 }
 
 /// One member of a cohort: its examples and the seed of their order.

@@ -5,11 +5,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 use packfed_codec::Seed;
-use packfed_worker::examples::{BatchOrder, Examples};
-use packfed_worker::local::{LocalSteps, flat_values, variables};
 use packfed_worker::mlp::{Dense, Mlp};
 use packfed_worker::product::{Matrix, add_product};
-use packfed_worker::task::TaskError;
 
 use super::fedavg::FlatModel;
 use super::linear::linear;
@@ -19,15 +16,19 @@ use super::linear::linear;
 pub struct LoraModel {
     base: Arc<Mlp>,
     rank: usize,
+    /// Weight and bias of every layer but the head.
+    frozen: Vec<(Tensor, Tensor)>,
 }
 
 impl LoraModel {
     /// The model of a base and a rank, and its parameters: A uniform in ±1/√inputs, B zero, then the head.
     ///
+    /// # Errors
+    /// If a frozen layer cannot be made a tensor.
+    ///
     /// # Panics
     /// If the base has no layer.
-    #[must_use]
-    pub fn new(base: Arc<Mlp>, rank: usize, seed: &Seed) -> (Self, Vec<f32>) {
+    pub fn new(base: Arc<Mlp>, rank: usize, seed: &Seed) -> Result<(Self, Vec<f32>)> {
         let mut stream = seed.derive("packfed/lora/1", &[rank as u64]).stream();
         let (head, frozen) = base.layers.split_last().expect("a perceptron has a layer");
         let mut parameters = Vec::new();
@@ -38,10 +39,17 @@ impl LoraModel {
             parameters.extend(std::iter::repeat_n(0.0, rank * layer.outputs()));
         }
         parameters.extend(head.weight.iter().chain(head.bias.iter()));
-        (Self { base, rank }, parameters)
+        let tensors = |layer: &Dense| {
+            let weight = Tensor::from_slice(&layer.weight, (layer.outputs(), layer.inputs), &Device::Cpu)?;
+            Ok((weight, Tensor::from_slice(&layer.bias, (1, layer.outputs()), &Device::Cpu)?))
+        };
+        let frozen = frozen.iter().map(tensors).collect::<Result<_>>()?;
+        Ok((Self { base, rank, frozen }, parameters))
     }
+}
 
-    /// Shapes of the parameters, in order: A and B of every frozen layer, weight and bias of the head.
+impl FlatModel for LoraModel {
+    /// A and B of every frozen layer, weight and bias of the head.
     fn shapes(&self) -> Vec<(usize, usize)> {
         let last = self.base.layers.len() - 1;
         let of_layer = |(n, layer): (usize, &Dense)| {
@@ -51,34 +59,14 @@ impl LoraModel {
         self.base.layers.iter().enumerate().flat_map(of_layer).collect()
     }
 
-    fn forward(&self, frozen: &[(Tensor, Tensor)], variables: &[Tensor], x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, tensors: &[Tensor], x: &Tensor) -> Result<Tensor> {
         let mut x = x.clone();
-        let (factors, head) = variables.split_at(variables.len() - 2);
-        for ((weight, bias), pair) in frozen.iter().zip(factors.chunks_exact(2)) {
+        let (factors, head) = tensors.split_at(tensors.len() - 2);
+        for ((weight, bias), pair) in self.frozen.iter().zip(factors.chunks_exact(2)) {
             let low = linear(&linear(&x, &pair[0])?, &pair[1])?;
             x = (linear(&x, weight)?.broadcast_add(bias)? + low)?.relu()?;
         }
         linear(&x, &head[0])?.broadcast_add(&head[1])
-    }
-}
-
-impl FlatModel for LoraModel {
-    fn train(
-        &self,
-        parameters: &[f32],
-        examples: &Examples,
-        order: &mut BatchOrder,
-        steps: LocalSteps,
-    ) -> std::result::Result<Vec<f32>, TaskError> {
-        let variables = variables(&self.shapes(), parameters)?;
-        let mut frozen = Vec::new();
-        for layer in &self.base.layers[..self.base.layers.len() - 1] {
-            let weight = Tensor::from_slice(&layer.weight, (layer.outputs(), layer.inputs), &Device::Cpu)?;
-            frozen.push((weight, Tensor::from_slice(&layer.bias, (1, layer.outputs()), &Device::Cpu)?));
-        }
-        let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
-        steps.run(variables.clone(), examples, order, |x| self.forward(&frozen, &tensors, x))?;
-        Ok(flat_values(&variables)?)
     }
 
     fn merged(&self, mut parameters: &[f32]) -> Mlp {
