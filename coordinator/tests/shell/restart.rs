@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::scripted::{Worker, fleet, leave, round};
-use crate::served::{Serving, config, coordinator, file, in_time, registry};
+use crate::scripted::{Worker, leave, round, undisturbed};
+use crate::served::{config, coordinator, file, in_time, registry};
 
 const WORKERS: u8 = 4;
 
@@ -51,15 +51,6 @@ impl Process {
 
 fn write(folder: &Path, file: &CoordinatorFile) {
     std::fs::write(folder.join("coordinator.toml"), file.to_toml().unwrap()).unwrap();
-}
-
-async fn undisturbed() -> Value {
-    let serving = Serving::start(&file(WORKERS.into(), 2), WORKERS);
-    let mut workers = fleet(WORKERS, &serving).await;
-    round(&mut workers).await;
-    round(&mut workers).await;
-    leave(workers).await;
-    serde_json::to_value(serving.outcome().await.unwrap().report).unwrap()
 }
 
 #[tokio::test]
@@ -108,7 +99,7 @@ async fn a_killed_coordinator_goes_on_with_the_same_round() {
         leave(workers).await;
         let report = process.report().await;
         assert_eq!((&report["stage"], &report["version"]), (&json!("finished"), &json!(2)));
-        assert_eq!(report["digest"], undisturbed().await["digest"]);
+        assert_eq!(report["digest"], undisturbed(WORKERS).await["digest"]);
         let counters = &report["counters"];
         assert_eq!((&counters["arrived"], &counters["accepted"]), (&json!(6), &json!(6)), "two were there already");
     })

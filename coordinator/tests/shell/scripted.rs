@@ -10,8 +10,9 @@ use packfed_protocol::{
     Assignment, CheckIn, Digest, Enroll, Finished, Identity, LaneClips, Limits, Message, Outcome, Plan, Rejection,
     RejectionCode, Signed, UpdateHeader, Version,
 };
+use serde_json::Value;
 
-use crate::served::{Serving, TOKEN, coordinator, worker};
+use crate::served::{Serving, TOKEN, coordinator, file, worker};
 
 pub(crate) struct Worker {
     pub(crate) identity: Identity,
@@ -268,4 +269,14 @@ pub(crate) async fn leave(workers: Vec<Worker>) {
         worker.finished().await;
         worker.leave().await;
     }
+}
+
+/// The report of two rounds in which nobody does anything wrong.
+pub(crate) async fn undisturbed(workers: u8) -> Value {
+    let serving = Serving::start(&file(workers.into(), 2), workers);
+    let mut workers = fleet(workers, &serving).await;
+    round(&mut workers).await;
+    round(&mut workers).await;
+    leave(workers).await;
+    serde_json::to_value(serving.outcome().await.unwrap().report).unwrap()
 }

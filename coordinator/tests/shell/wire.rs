@@ -3,9 +3,9 @@
 use packfed_protocol::{
     Assignment, CheckIn, HEADER_BYTES, Message, Outcome, RejectionCode as Code, Round, Signed, Version,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::scripted::{Worker, fleet, leave, round};
+use crate::scripted::{Worker, fleet, leave, round, undisturbed};
 use crate::served::{Serving, file, in_time, status};
 
 const WORKERS: u8 = 3;
@@ -67,16 +67,6 @@ async fn send_wrong(worker: &Worker, assignment: &Assignment) {
     assert_eq!(worker.rejected(&wrong(|header| header.round = Round(9))).await, Code::NotSelected);
 }
 
-/// Two rounds in which nobody does anything wrong.
-async fn undisturbed() -> Value {
-    let serving = Serving::start(&file(WORKERS.into(), 2), WORKERS);
-    let mut workers = fleet(WORKERS, &serving).await;
-    round(&mut workers).await;
-    round(&mut workers).await;
-    leave(workers).await;
-    serde_json::to_value(serving.outcome().await.unwrap().report).unwrap()
-}
-
 #[tokio::test]
 async fn bad_input_is_told_counted_and_disturbs_nobody() {
     in_time(async {
@@ -111,7 +101,7 @@ async fn bad_input_is_told_counted_and_disturbs_nobody() {
         leave(workers).await;
 
         let report = serde_json::to_value(serving.outcome().await.unwrap().report).unwrap();
-        assert_eq!(report["digest"], undisturbed().await["digest"]);
+        assert_eq!(report["digest"], undisturbed(WORKERS).await["digest"]);
         let counters = &report["counters"];
         let expected = json!({
             "truncated": 3, "oversized": 1, "left-over": 2, "unknown-type": 1, "unknown-version": 1, "malformed": 1,
@@ -223,7 +213,7 @@ async fn a_slow_peer_loses_its_frame_and_nothing_else() {
 #[tokio::test]
 async fn bytes_are_counted_as_both_sides_see_them() {
     in_time(async {
-        let report = undisturbed().await;
+        let report = undisturbed(WORKERS).await;
         let serving = Serving::start(&file(WORKERS.into(), 2), WORKERS);
         let check_in = Message::CheckIn(check_in(&serving)).encode().len();
         let worker = Worker::connect(1, &serving).await;
