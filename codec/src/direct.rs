@@ -7,24 +7,30 @@
 //!  wave(i,j) = w·[ x·(D_u(i)·D_|v|(j) − σ·S_u(i)·S_|v|(j)) − y·(S_u(i)·D_|v|(j) + σ·D_u(i)·S_|v|(j)) ]
 //! ```
 //!
-//! with `w = n_w/(α_u·α_v)`. So a forward pass projects every input segment on the basis vectors that
-//! some block names, adds each product into the output's spectrum, and expands that; a backward pass
-//! is the same with the roles exchanged, and the gradient of a coefficient is one dot product over
-//! tokens. No dense weight gradient is formed. Cost per token of a square layer of edge n: about
-//! `4·n·B` for the transforms and `n²(K+4)/B²` for the products, against `n²` for the dense layer.
+//! with `w = n_w/(α_u·α_v)`. So a forward pass transforms every input segment, adds each product into the
+//! output's spectrum, and transforms that back; a backward pass is the same with the roles exchanged, and
+//! the gradient of a coefficient is one dot product over tokens. No dense weight gradient is formed. Cost
+//! per token of a square layer of edge n: about `n·log B` for the transforms and `n²(K+4)/B²` for the
+//! products, against `n²` for the dense layer. A batch goes tile by tile, vectorised over tokens; a single
+//! vector is vectorised over its segments instead (`single.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use pulp::{Simd, WithSimd};
 
-use crate::basis::{Basis, alpha};
+use crate::axis::Axis;
+use crate::basis::alpha;
 use crate::layout::{Block, Layer, WAVE_LANES};
-use crate::panel::{Panel, Sparse, dot, product};
 use crate::scalar::Scalar;
+use crate::single;
+use crate::tile::{Sparse, add_products, total};
+use crate::transpose::Turn;
 use crate::window::Window;
 
 /// Products that a wave is made of.
 const WAVE_ENTRIES: usize = 4;
+/// Tokens of a tile: one AVX-512 register of `f32`.
+const TILE: usize = 16;
 
 /// The sparse form of one layer's Δ: what is fixed by the layout.
 #[derive(Clone, Debug)]
@@ -32,7 +38,7 @@ pub struct Direct<S> {
     outputs: Axis<S>,
     inputs: Axis<S>,
     blocks: Vec<Products<S>>,
-    entries: Vec<Entry>,
+    entries: Vec<Entry<S>>,
     by_output: Sparse,
     by_input: Sparse,
 }
@@ -46,35 +52,37 @@ struct Products<S> {
     sign: S,
 }
 
-/// A product of one output and one input basis vector, by spectrum row.
+/// A product of one output and one input basis vector, by spectrum row, and what the rows' factors come to.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct Entry<S> {
     output: usize,
     input: usize,
+    factor: S,
 }
 
-/// One edge of the matrix, cut into block edges, with the basis vectors that are used there.
+/// The coefficient of every product, ordered for both passes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coefficients<S> {
+    by_output: Vec<S>,
+    by_input: Vec<S>,
+}
+
+/// The products whose gradients a window asks for.
 #[derive(Clone, Debug)]
-struct Axis<S> {
-    length: usize,
-    segments: Vec<Segment<S>>,
-    spectrum: usize,
+pub struct Trained<S> {
+    /// Output row and input row, block after block: the wave's four, then the residual's.
+    rows: Vec<(u32, u32)>,
+    /// What the gradient of a product counts for in its lane's.
+    factors: Vec<S>,
+    /// Residual lanes of each block.
+    residuals: Vec<usize>,
+    width: usize,
 }
 
-#[derive(Clone, Debug)]
-struct Segment<S> {
-    start: usize,
-    size: usize,
-    first: usize,
-    rows: BTreeMap<usize, usize>,
-    project: Vec<S>,
-    expand: Vec<S>,
-}
-
-/// An input's projections, kept from the forward pass for the backward.
+/// An input's spectrum, kept from the forward pass for the backward.
 #[derive(Clone, Debug)]
 pub struct Spectrum<S> {
-    panel: Panel<S>,
+    tiles: Vec<S>,
     tokens: usize,
 }
 
@@ -92,34 +100,27 @@ impl<S: Scalar> Direct<S> {
     #[must_use]
     pub fn new(layer: &Layer) -> Self {
         let spec = layer.spec();
-        let mut outputs = Axis::new(spec.rows, spec.block);
-        let mut inputs = Axis::new(spec.cols, spec.block);
-        let pairs: Vec<Vec<(usize, usize)>> = layer.blocks().iter().map(|block| basis_pairs(layer, block)).collect();
-        for (block, pairs) in layer.blocks().iter().zip(&pairs) {
-            for &(output, input) in pairs {
-                outputs.name(block.row / spec.block, output);
-                inputs.name(block.col / spec.block, input);
-            }
+        let edge = spec.block;
+        let mut sines = [spec.rows, spec.cols].map(|length| vec![BTreeSet::new(); length.div_ceil(edge)]);
+        for block in layer.blocks() {
+            sines[0][block.row / edge].insert(usize::from(block.frequency.u.unsigned_abs()));
+            sines[1][block.col / edge].insert(usize::from(block.frequency.v.unsigned_abs()));
         }
-        outputs.build();
-        inputs.build();
-        let (blocks, entries) = (Vec::new(), Vec::new());
-        let (by_output, by_input) = (Sparse::default(), Sparse::default());
-        let mut direct = Self { outputs, inputs, blocks, entries, by_output, by_input };
-        for (block, pairs) in layer.blocks().iter().zip(pairs) {
+        let outputs = Axis::new(spec.rows, edge, &sines[0]);
+        let inputs = Axis::new(spec.cols, edge, &sines[1]);
+        let (mut blocks, mut entries) = (Vec::with_capacity(layer.blocks().len()), Vec::new());
+        for block in layer.blocks() {
             let (weight, sign) = wave_factors(block);
-            let first = direct.entries.len();
-            direct.entries.extend(pairs.into_iter().map(|(output, input)| Entry {
-                output: direct.outputs.row(block.row / spec.block, output),
-                input: direct.inputs.row(block.col / spec.block, input),
-            }));
             let (weight, sign) = (S::from_f64(weight), S::from_f64(sign));
-            direct.blocks.push(Products { block: block.clone(), first, weight, sign });
+            blocks.push(Products { block: block.clone(), first: entries.len(), weight, sign });
+            entries.extend(basis_pairs(layer, block).map(|(output, input)| {
+                let (output, input) = (outputs.place(block.row / edge, output), inputs.place(block.col / edge, input));
+                Entry { output: output.row, input: input.row, factor: S::from_f64(output.factor * input.factor) }
+            }));
         }
-        let entries = direct.entries.iter();
-        direct.by_output = Sparse::new(direct.outputs.spectrum, entries.clone().map(|e| (e.output, e.input)));
-        direct.by_input = Sparse::new(direct.inputs.spectrum, entries.map(|e| (e.input, e.output)));
-        direct
+        let by_output = Sparse::new(outputs.rows(), entries.iter().map(|e| (e.output, e.input)));
+        let by_input = Sparse::new(inputs.rows(), entries.iter().map(|e| (e.input, e.output)));
+        Self { outputs, inputs, blocks, entries, by_output, by_input }
     }
 
     /// Lanes of the layer, in the order of the state, to the coefficient of every product.
@@ -127,75 +128,90 @@ impl<S: Scalar> Direct<S> {
     /// # Panics
     /// If `lanes` is not the layer's.
     #[must_use]
-    pub fn coefficients(&self, lanes: &[S]) -> Vec<S> {
-        let mut coefficients = Vec::with_capacity(self.entries.len());
+    pub fn coefficients(&self, lanes: &[S]) -> Coefficients<S> {
+        let mut all = Vec::with_capacity(self.entries.len());
         for Products { block, weight, sign, .. } in &self.blocks {
             let lanes = &lanes[block.lanes()];
             let (x, y) = (*weight * lanes[0], *weight * lanes[1]);
-            coefficients.extend_from_slice(&[x, -(*sign * x), -y, -(*sign * y)]);
-            coefficients.extend_from_slice(&lanes[WAVE_LANES..]);
+            all.extend_from_slice(&[x, -(*sign * x), -y, -(*sign * y)]);
+            all.extend_from_slice(&lanes[WAVE_LANES..]);
         }
-        coefficients
+        for (value, entry) in all.iter_mut().zip(&self.entries) {
+            *value = *value * entry.factor;
+        }
+        Coefficients { by_output: self.by_output.in_order(&all), by_input: self.by_input.in_order(&all) }
     }
 
     /// Adds `Δ·x` to `y`: `x` is tokens×inputs, `y` tokens×outputs. Returns what the backward pass needs.
     ///
     /// # Panics
     /// If the lengths do not fit the layer.
-    pub fn forward(&self, coefficients: &[S], x: &[S], y: &mut [S]) -> Spectrum<S> {
-        let tokens = x.len() / self.inputs.length;
-        assert_eq!(x.len(), tokens * self.inputs.length, "x is tokens × inputs");
-        assert_eq!(y.len(), tokens * self.outputs.length, "y is tokens × outputs");
-        assert_eq!(coefficients.len(), self.entries.len(), "one coefficient a product");
+    pub fn forward(&self, coefficients: &Coefficients<S>, x: &[S], y: &mut [S]) -> Spectrum<S> {
+        let tokens = x.len() / self.inputs.length();
+        assert_eq!(x.len(), tokens * self.inputs.length(), "x is tokens × inputs");
+        assert_eq!(y.len(), tokens * self.outputs.length(), "y is tokens × outputs");
+        assert_eq!(coefficients.by_output.len(), self.entries.len(), "one coefficient a product");
         pulp::Arch::new().dispatch(Forward { direct: self, coefficients, x, y, tokens })
     }
 
-    /// Gradients of the window's lanes, and of the input if `with_input`, from the output's gradient.
+    /// What a backward pass for one window needs, worked out once for as many passes as there are.
+    #[must_use]
+    pub fn trained(&self, window: &Window) -> Trained<S> {
+        let narrow = |row: usize| u32::try_from(row).expect("a layout has at most 2^30 lanes");
+        let mut trained =
+            Trained { rows: Vec::new(), factors: Vec::new(), residuals: Vec::new(), width: window.width() };
+        for Products { block, first, weight, sign } in &self.blocks {
+            let wave = [*weight, -(*weight * *sign), -*weight, -(*weight * *sign)];
+            let residual = window.residual(block).map(|k| (WAVE_ENTRIES + k, S::from_f64(1.0)));
+            for (entry, factor) in wave.into_iter().enumerate().chain(residual) {
+                let entry = &self.entries[first + entry];
+                trained.rows.push((narrow(entry.output), narrow(entry.input)));
+                trained.factors.push(factor * entry.factor);
+            }
+            trained.residuals.push(window.residual(block).len());
+        }
+        trained
+    }
+
+    /// Gradients of the trained lanes, and of the input if `with_input`, from the output's gradient.
     ///
     /// # Panics
     /// If the lengths do not fit the layer.
     #[must_use]
     pub fn backward(
         &self,
-        coefficients: &[S],
+        coefficients: &Coefficients<S>,
         spectrum: &Spectrum<S>,
         grad_y: &[S],
-        window: &Window,
+        trained: &Trained<S>,
         with_input: bool,
     ) -> Gradients<S> {
         let tokens = spectrum.tokens;
-        assert_eq!(grad_y.len(), tokens * self.outputs.length, "the gradient is tokens × outputs");
-        assert_eq!(coefficients.len(), self.entries.len(), "one coefficient a product");
-        pulp::Arch::new().dispatch(Backward { direct: self, coefficients, spectrum, grad_y, window, with_input })
+        assert_eq!(grad_y.len(), tokens * self.outputs.length(), "the gradient is tokens × outputs");
+        assert_eq!(coefficients.by_input.len(), self.entries.len(), "one coefficient a product");
+        assert_eq!(trained.residuals.len(), self.blocks.len(), "the window of this layer");
+        let input = with_input.then(|| vec![S::ZERO; tokens * self.inputs.length()]);
+        let rows = &trained.rows;
+        let (products, input) =
+            pulp::Arch::new().dispatch(Backward { direct: self, coefficients, spectrum, grad_y, rows, input });
+        Gradients { lanes: trained.lanes(&products), input }
     }
+}
 
-    #[inline(always)]
-    fn lane_gradients(&self, grad: &Panel<S>, input: &Panel<S>, window: &Window) -> Vec<S> {
-        let mut lanes = vec![S::ZERO; self.blocks.len() * window.width()];
-        let mut wave = [S::ZERO; WAVE_ENTRIES];
-        for (slots, sparse) in lanes.chunks_exact_mut(window.width()).zip(&self.blocks) {
-            let entries = &self.entries[sparse.first..];
-            for (product, entry) in wave.iter_mut().zip(entries) {
-                *product = dot(grad.row(entry.output), input.row(entry.input));
-            }
-            let [even, both_sine, sine, cosine] = wave;
-            slots[0] = sparse.weight * (even + -(sparse.sign * both_sine));
-            slots[1] = -(sparse.weight * (sine + sparse.sign * cosine));
-            for (slot, k) in slots[WAVE_LANES..].iter_mut().zip(window.residual(&sparse.block)) {
-                let entry = entries[WAVE_ENTRIES + k];
-                *slot = dot(grad.row(entry.output), input.row(entry.input));
+impl<S: Scalar> Trained<S> {
+    /// Gradients of the lanes, by slot, from those of the products.
+    fn lanes(&self, products: &[S]) -> Vec<S> {
+        let mut lanes = vec![S::ZERO; self.residuals.len() * self.width];
+        let mut scaled = products.iter().zip(&self.factors).map(|(&product, &factor)| factor * product);
+        let mut next = || scaled.next().expect("a gradient for every product");
+        for (slots, &residuals) in lanes.chunks_exact_mut(self.width).zip(&self.residuals) {
+            slots[0] = next() + next();
+            slots[1] = next() + next();
+            for slot in &mut slots[WAVE_LANES..WAVE_LANES + residuals] {
+                *slot = next();
             }
         }
         lanes
-    }
-
-    #[inline(always)]
-    fn input_gradient(&self, coefficients: &[S], grad: &Panel<S>, tokens: usize) -> Vec<S> {
-        let mut spectrum = Panel::zeros(self.inputs.spectrum, tokens);
-        self.by_input.product(coefficients, grad, &mut spectrum);
-        let mut input = vec![S::ZERO; tokens * self.inputs.length];
-        self.inputs.expand(&spectrum, tokens).add_to_tokens(&mut input, self.inputs.length);
-        input
     }
 }
 
@@ -203,7 +219,7 @@ impl<S: Scalar> Direct<S> {
 /// into the function that has the wider registers, so these are types.)
 struct Forward<'a, S> {
     direct: &'a Direct<S>,
-    coefficients: &'a [S],
+    coefficients: &'a Coefficients<S>,
     x: &'a [S],
     y: &'a mut [S],
     tokens: usize,
@@ -214,48 +230,86 @@ impl<S: Scalar> WithSimd for Forward<'_, S> {
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, _: V) -> Spectrum<S> {
-        let Self { direct, tokens, .. } = self;
-        let panel = direct.inputs.project(&Panel::from_tokens(self.x, direct.inputs.length), tokens);
-        let mut spectrum = Panel::zeros(direct.outputs.spectrum, tokens);
-        direct.by_output.product(self.coefficients, &panel, &mut spectrum);
-        direct.outputs.expand(&spectrum, tokens).add_to_tokens(self.y, direct.outputs.length);
-        Spectrum { panel, tokens }
+        let Self { direct: Direct { inputs, outputs, by_output, .. }, coefficients, x, y, tokens } = self;
+        if tokens == 1 {
+            let mut spectrum = vec![[S::ZERO]; inputs.rows()];
+            single::project(inputs, x, &mut spectrum);
+            let mut products = vec![[S::ZERO]; outputs.rows()];
+            by_output.product(&coefficients.by_output, &spectrum, &mut products);
+            single::expand(outputs, &products, y);
+            return Spectrum { tiles: spectrum.into_flattened(), tokens };
+        }
+        let (rows, turn) = (inputs.rows(), Turn::new());
+        let mut tiles = vec![[S::ZERO; TILE]; rows * tokens.div_ceil(TILE)];
+        let mut products = vec![[S::ZERO; TILE]; outputs.rows()];
+        for (n, spectrum) in tiles.chunks_exact_mut(rows).enumerate() {
+            inputs.project(turn, x, n * TILE, spectrum);
+            by_output.product(&coefficients.by_output, spectrum, &mut products);
+            outputs.expand(turn, &mut products, y, n * TILE);
+        }
+        Spectrum { tiles: tiles.into_flattened(), tokens }
     }
 }
 
 /// The backward pass, likewise.
 struct Backward<'a, S> {
     direct: &'a Direct<S>,
-    coefficients: &'a [S],
+    coefficients: &'a Coefficients<S>,
     spectrum: &'a Spectrum<S>,
     grad_y: &'a [S],
-    window: &'a Window,
-    with_input: bool,
+    rows: &'a [(u32, u32)],
+    input: Option<Vec<S>>,
 }
 
 impl<S: Scalar> WithSimd for Backward<'_, S> {
-    type Output = Gradients<S>;
+    /// The gradients of the products, in the order of the rows, and of the input.
+    type Output = (Vec<S>, Option<Vec<S>>);
 
     #[inline(always)]
-    fn with_simd<V: Simd>(self, _: V) -> Gradients<S> {
-        let Self { direct, spectrum, .. } = self;
-        let grad = Panel::from_tokens(self.grad_y, direct.outputs.length);
-        let grad = direct.outputs.project(&grad, spectrum.tokens);
-        let lanes = direct.lane_gradients(&grad, &spectrum.panel, self.window);
-        let input =
-            if self.with_input { Some(direct.input_gradient(self.coefficients, &grad, spectrum.tokens)) } else { None };
-        Gradients { lanes, input }
+    fn with_simd<V: Simd>(self, _: V) -> Self::Output {
+        let Self { direct: Direct { inputs, outputs, by_input, .. }, coefficients, spectrum, grad_y, rows, mut input } =
+            self;
+        if spectrum.tokens == 1 {
+            let mut grad = vec![[S::ZERO]; outputs.rows()];
+            single::project(outputs, grad_y, &mut grad);
+            let product = |&(output, input): &(u32, u32)| {
+                let [grad] = grad[output as usize];
+                grad * spectrum.tiles[input as usize]
+            };
+            let products = rows.iter().map(product).collect();
+            if let Some(input) = &mut input {
+                let mut back = vec![[S::ZERO]; inputs.rows()];
+                by_input.product(&coefficients.by_input, &grad, &mut back);
+                single::expand(inputs, &back, input);
+            }
+            return (products, input);
+        }
+        let turn = Turn::new();
+        let mut grad = vec![[S::ZERO; TILE]; outputs.rows()];
+        let mut back = vec![[S::ZERO; TILE]; inputs.rows()];
+        let mut sums = vec![[S::ZERO; TILE]; rows.len()];
+        for (n, spectrum) in spectrum.tiles.as_chunks::<TILE>().0.chunks_exact(inputs.rows()).enumerate() {
+            outputs.project(turn, grad_y, n * TILE, &mut grad);
+            for (sums, &(output, input)) in sums.iter_mut().zip(rows) {
+                add_products(sums, &grad[output as usize], &spectrum[input as usize]);
+            }
+            if let Some(input) = &mut input {
+                by_input.product(&coefficients.by_input, &grad, &mut back);
+                inputs.expand(turn, &mut back, input, n * TILE);
+            }
+        }
+        (sums.into_iter().map(total).collect(), input)
     }
 }
 
 /// The extended basis indices of a block's products: the wave's four, then the residual's.
 /// Index `n` below the edge is a cosine, `edge + n` a sine.
-fn basis_pairs(layer: &Layer, block: &Block) -> Vec<(usize, usize)> {
+fn basis_pairs<'a>(layer: &'a Layer, block: &Block) -> impl Iterator<Item = (usize, usize)> + use<'a> {
     let u = usize::from(block.frequency.u.unsigned_abs());
     let v = usize::from(block.frequency.v.unsigned_abs());
     let (sine_u, sine_v) = (block.rows + u, block.cols + v);
     let residual = layer.positions(block).iter().map(|p| (usize::from(p.u), usize::from(p.v)));
-    [(u, v), (sine_u, sine_v), (sine_u, v), (u, sine_v)].into_iter().chain(residual).collect()
+    [(u, v), (sine_u, sine_v), (sine_u, v), (u, sine_v)].into_iter().chain(residual)
 }
 
 /// `w = n_w/(α_u·α_v)` and `σ = sign v`.
@@ -264,66 +318,6 @@ fn wave_factors(block: &Block) -> (f64, f64) {
     let v = usize::from(block.frequency.v.unsigned_abs());
     let weight = block.wave_norm() / (alpha(block.rows, u) * alpha(block.cols, v));
     (weight, if block.frequency.v < 0 { -1.0 } else { 1.0 })
-}
-
-impl<S: Scalar> Axis<S> {
-    fn new(length: usize, block: usize) -> Self {
-        let segment = |start: usize| Segment {
-            start,
-            size: block.min(length - start),
-            first: 0,
-            rows: BTreeMap::new(),
-            project: Vec::new(),
-            expand: Vec::new(),
-        };
-        Self { length, segments: (0..length).step_by(block).map(segment).collect(), spectrum: 0 }
-    }
-
-    /// Notes that a basis vector is used in a segment.
-    fn name(&mut self, segment: usize, index: usize) {
-        self.segments[segment].rows.insert(index, 0);
-    }
-
-    /// Numbers the spectrum's rows and lays the used basis vectors out as matrices.
-    fn build(&mut self) {
-        let sizes: BTreeSet<usize> = self.segments.iter().map(|segment| segment.size).collect();
-        let bases: BTreeMap<usize, Basis<S>> = sizes.into_iter().map(|size| (size, Basis::new(size))).collect();
-        for segment in &mut self.segments {
-            let basis = &bases[&segment.size];
-            segment.first = self.spectrum;
-            for (&index, row) in &mut segment.rows {
-                *row = self.spectrum;
-                self.spectrum += 1;
-                segment.project.extend_from_slice(basis.row(index));
-            }
-            let used = segment.rows.len();
-            let transposed = |i: usize| segment.project[(i % used) * segment.size + i / used];
-            segment.expand = (0..used * segment.size).map(transposed).collect();
-        }
-    }
-
-    fn row(&self, segment: usize, index: usize) -> usize {
-        self.segments[segment].rows[&index]
-    }
-
-    #[inline(always)]
-    fn project(&self, values: &Panel<S>, tokens: usize) -> Panel<S> {
-        let mut spectrum = Panel::zeros(self.spectrum, tokens);
-        for segment in &self.segments {
-            product(&segment.project, segment.size, (values, segment.start), (&mut spectrum, segment.first));
-        }
-        spectrum
-    }
-
-    #[inline(always)]
-    fn expand(&self, spectrum: &Panel<S>, tokens: usize) -> Panel<S> {
-        let mut values = Panel::zeros(self.length, tokens);
-        debug_assert_eq!(values.stride(), spectrum.stride(), "one number of tokens");
-        for segment in &self.segments {
-            product(&segment.expand, segment.rows.len(), (spectrum, segment.first), (&mut values, segment.start));
-        }
-        values
-    }
 }
 
 #[cfg(test)]
@@ -372,7 +366,7 @@ mod tests {
     #[test]
     fn forward_is_the_product_with_the_dense_delta() {
         for (rows, cols, block, residual) in SHAPES {
-            for tokens in [1, 3, 33] {
+            for tokens in [1, 3, 16, 37] {
                 let layout = layout(rows, cols, block, residual);
                 let layer = &layout.layers()[0];
                 let mut stream = Seed::from_number(2).stream();
@@ -408,10 +402,10 @@ mod tests {
 
     #[test]
     fn gradients_agree_with_finite_differences() {
-        for (rows, cols, block, residual) in SHAPES {
+        for ((rows, cols, block, residual), tokens) in SHAPES.into_iter().flat_map(|shape| [(shape, 1), (shape, 21)]) {
             let layout = layout(rows, cols, block, residual);
             let layer = &layout.layers()[0];
-            let (tokens, window) = (5, Window::new(Profile::Plain, 1));
+            let window = Window::new(Profile::Plain, 1);
             let mut stream = Seed::from_number(3).stream();
             let lanes = noise(&mut stream, layer.lanes().len());
             let x = noise(&mut stream, tokens * cols);
@@ -429,7 +423,7 @@ mod tests {
             };
             let coefficients = direct.coefficients(&lanes);
             let spectrum = direct.forward(&coefficients, &x, &mut vec![0.0; tokens * rows]);
-            let gradients = direct.backward(&coefficients, &spectrum, &grad_y, &window, true);
+            let gradients = direct.backward(&coefficients, &spectrum, &grad_y, &direct.trained(&window), true);
             let step = 1e-4;
             for (index, block) in layer.blocks().iter().enumerate() {
                 for (slot, lane) in window.lanes(block).enumerate() {

@@ -20,33 +20,38 @@
 //! | the block's two seeds, 128 bits | `packed.rs` |
 //! | which blocks a model has, their positions and frequencies | `layout.rs` |
 //! | orthonormal cosine and sine bases | `basis.rs` |
+//! | the fast cosine transform, in place | `cosine.rs` |
 //! | which residual lanes a round trains | `window.rs` |
 //! | 16 bytes | `word.rs` |
 //! | floats to words and back | `quantize.rs` |
 //! | the integer model | `state.rs` |
 //! | the exact sum of many updates | `tally.rs` |
 //! | what a replica has missed, entropy-coded | `catchup.rs` |
-//! | `Δ·x` and its gradients without building Δ | `direct.rs`, `panel.rs` |
+//! | `Δ·x` and its gradients without building Δ | `direct.rs`, `axis.rs`, `tile.rs`, `transpose.rs`, `single.rs` |
 //! | Δ built once, for inference | `merged.rs` |
 
+mod axis;
 mod basis;
 mod catchup;
+mod cosine;
 mod direct;
 mod layout;
 mod merged;
 mod packed;
-mod panel;
 mod quantize;
 mod scalar;
 mod seed;
+mod single;
 mod state;
 mod tally;
+mod tile;
+mod transpose;
 mod window;
 mod word;
 
 pub use basis::{Basis, dct_matrix, dst_matrix};
 pub use catchup::{CatchUpError, decode_catch_up, encode_catch_up, encode_step};
-pub use direct::{Direct, Gradients, Spectrum};
+pub use direct::{Coefficients, Direct, Gradients, Spectrum, Trained};
 pub use layout::{Block, Frequency, Layer, LayerSpec, Layout, LayoutDigest, LayoutError, Position, WAVE_LANES};
 pub use merged::{Merger, PackedLayer};
 pub use packed::{Packed128, PackedError};

@@ -3,9 +3,24 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul, Neg, Sub};
 
+use crate::transpose::{SQUARE, Turn, by_elements};
+
+/// What a kernel needs of its float beyond arithmetic; closed, because only two floats have it.
+mod sealed {
+    pub trait Turned: Sized {
+        /// The transpose of a square.
+        fn turned(
+            turn: super::Turn,
+            lines: [[Self; super::SQUARE]; super::SQUARE],
+        ) -> [[Self; super::SQUARE]; super::SQUARE];
+    }
+}
+pub(crate) use sealed::Turned;
+
 /// A float that the kernels can work in.
 pub trait Scalar:
-    Copy
+    Turned
+    + Copy
     + Send
     + Sync
     + PartialEq
@@ -24,6 +39,20 @@ pub trait Scalar:
     fn from_f64(value: f64) -> Self;
     /// This value, exactly.
     fn to_f64(self) -> f64;
+}
+
+impl Turned for f32 {
+    #[inline(always)]
+    fn turned(turn: Turn, lines: [[Self; SQUARE]; SQUARE]) -> [[Self; SQUARE]; SQUARE] {
+        turn.square(lines)
+    }
+}
+
+impl Turned for f64 {
+    #[inline(always)]
+    fn turned(_: Turn, lines: [[Self; SQUARE]; SQUARE]) -> [[Self; SQUARE]; SQUARE] {
+        by_elements(lines)
+    }
 }
 
 impl Scalar for f32 {

@@ -41,7 +41,7 @@ impl Window {
     }
 
     /// The block's residual lanes in this window, in word order: indices below the block's K.
-    pub fn residual(&self, block: &Block) -> impl Iterator<Item = usize> + use<> {
+    pub fn residual(&self, block: &Block) -> impl ExactSizeIterator<Item = usize> + use<> {
         let (count, start) = (block.residual, self.turn as usize * self.lanes);
         (0..self.lanes.min(count)).map(move |slot| (start + slot) % count)
     }
