@@ -18,6 +18,7 @@
 
 use std::f64::consts::{FRAC_PI_4, PI, SQRT_2};
 
+use crate::leaf::Angles;
 use crate::scalar::Scalar;
 
 /// Where a coefficient stands after the transform, and what it must be multiplied by there.
@@ -36,6 +37,10 @@ enum Step<S> {
     Butterflies(Vec<(u32, u32)>),
     /// `(a, b) ← (m₀·a + m₁·b, m₂·a + m₃·b)` for every pair.
     Mixes(Vec<(u32, u32, [S; 4])>),
+    /// `U_8` on these rows.
+    Second8([u32; 8]),
+    /// `V_8` on these rows.
+    Fourth8([u32; 8]),
     /// A product with a square matrix, row-major, on these rows.
     Dense(Vec<u32>, Vec<S>),
 }
@@ -45,6 +50,7 @@ enum Step<S> {
 pub(crate) struct Cosine<S> {
     steps: Vec<Step<S>>,
     places: Vec<Place>,
+    angles: Angles<S>,
 }
 
 impl<S: Scalar> Cosine<S> {
@@ -54,7 +60,7 @@ impl<S: Scalar> Cosine<S> {
         let mut program = Program::default();
         let scale = 1.0 / (size as f64).sqrt();
         let places = program.second(&rows).into_iter().map(|p| Place { factor: p.factor * scale, ..p }).collect();
-        Self { steps: program.steps.into_iter().map(rounded).collect(), places }
+        Self { steps: program.steps.into_iter().map(rounded).collect(), places, angles: Angles::new() }
     }
 
     /// Where every coefficient ends up, in the order of the coefficients.
@@ -79,6 +85,8 @@ impl<S: Scalar> Cosine<S> {
                         mix(rows, (a, b), m);
                     }
                 }
+                Step::Second8(at) => put(rows, at, self.angles.second_8(take(rows, at))),
+                Step::Fourth8(at) => put(rows, at, self.angles.fourth_8(take(rows, at))),
                 Step::Dense(at, matrix) => dense(at, matrix, rows, |out, k, n| out * n + k),
             }
         }
@@ -95,6 +103,8 @@ impl<S: Scalar> Cosine<S> {
                         mix(rows, (a, b), [m0, m2, m1, m3]);
                     }
                 }
+                Step::Second8(at) => put(rows, at, self.angles.second_8_transposed(take(rows, at))),
+                Step::Fourth8(at) => put(rows, at, self.angles.fourth_8_transposed(take(rows, at))),
                 Step::Dense(at, matrix) => dense(at, matrix, rows, |out, k, n| k * n + out),
             }
         }
@@ -106,6 +116,19 @@ impl<S: Scalar> Cosine<S> {
         if let (1, Some(Step::Butterflies(pairs))) = (self.folding(), self.steps.first()) {
             butterflies(pairs, rows);
         }
+    }
+}
+
+#[inline(always)]
+fn take<S: Scalar, const W: usize>(rows: &[[S; W]], [a, b, c, d, e, f, g, h]: &[u32; 8]) -> [[S; W]; 8] {
+    let row = |at: &u32| rows[*at as usize];
+    [row(a), row(b), row(c), row(d), row(e), row(f), row(g), row(h)]
+}
+
+#[inline(always)]
+fn put<S: Scalar, const W: usize>(rows: &mut [[S; W]], at: &[u32; 8], values: [[S; W]; 8]) {
+    for (&at, value) in at.iter().zip(values) {
+        rows[at as usize] = value;
     }
 }
 
@@ -188,6 +211,9 @@ impl Program {
                 scale * (PI * (k * (2 * j + 1)) as f64 / (2 * size) as f64).cos()
             });
         }
+        if let Some(places) = self.leaf(x, Step::Second8) {
+            return places;
+        }
         let pairs: Vec<_> = (0..size / 2).map(|j| (x[j], x[size - 1 - j])).collect();
         let (sums, differences): (Vec<_>, Vec<_>) = self.butterflies(&pairs).into_iter().unzip();
         let (even, odd) = (self.second(&sums), self.fourth(&differences));
@@ -202,6 +228,9 @@ impl Program {
         }
         if !size.is_multiple_of(2) {
             return self.dense(x, |k, j| SQRT_2 * (PI * ((2 * k + 1) * (2 * j + 1)) as f64 / (4 * size) as f64).cos());
+        }
+        if let Some(places) = self.leaf(x, Step::Fourth8) {
+            return places;
         }
         let half = size / 2;
         let rotations = (0..half).map(|j| {
@@ -218,6 +247,16 @@ impl Program {
         out.extend(self.butterflies(&pairs).into_iter().flat_map(|(sum, difference)| [difference, sum]));
         out.push(scaled(q[0], -SQRT_2));
         out
+    }
+
+    /// Eight rows of one factor, in registers; not at the start, where the first step stands alone.
+    fn leaf(&mut self, x: &[Place], step: fn([u32; 8]) -> Step<f64>) -> Option<Vec<Place>> {
+        let rows: &[Place; 8] = x.try_into().ok()?;
+        if self.steps.is_empty() || x.iter().any(|place| place.factor != x[0].factor) {
+            return None;
+        }
+        self.steps.push(step(rows.map(|place| narrow(place.row))));
+        Some(x.to_vec())
     }
 
     /// The sum and the difference of each pair.
@@ -270,6 +309,8 @@ fn rounded<S: Scalar>(step: Step<f64>) -> Step<S> {
     match step {
         Step::Butterflies(pairs) => Step::Butterflies(pairs),
         Step::Mixes(mixes) => Step::Mixes(mixes.into_iter().map(|(a, b, m)| (a, b, m.map(S::from_f64))).collect()),
+        Step::Second8(rows) => Step::Second8(rows),
+        Step::Fourth8(rows) => Step::Fourth8(rows),
         Step::Dense(rows, matrix) => Step::Dense(rows, matrix.into_iter().map(S::from_f64).collect()),
     }
 }
@@ -342,6 +383,8 @@ mod tests {
             let count = |step: &Step<f64>| match step {
                 Step::Butterflies(pairs) => pairs.len(),
                 Step::Mixes(mixes) => mixes.len(),
+                Step::Second8(_) => 13,
+                Step::Fourth8(_) => 15,
                 Step::Dense(rows, _) => rows.len() * rows.len(),
             };
             Cosine::<f64>::new(size).steps.iter().map(count).sum()

@@ -70,13 +70,12 @@ pub struct Coefficients<S> {
 /// The products whose gradients a window asks for.
 #[derive(Clone, Debug)]
 pub struct Trained<S> {
-    /// Output row and input row, block after block: the wave's four, then the residual's.
+    /// Output row and input row of each.
     rows: Vec<(u32, u32)>,
-    /// What the gradient of a product counts for in its lane's.
-    factors: Vec<S>,
-    /// Residual lanes of each block.
-    residuals: Vec<usize>,
-    width: usize,
+    /// The slot that its gradient counts towards, and by which factor.
+    slots: Vec<(u32, S)>,
+    /// Slots of the layer.
+    lanes: usize,
 }
 
 /// An input's spectrum, kept from the forward pass for the backward.
@@ -157,20 +156,26 @@ impl<S: Scalar> Direct<S> {
     /// What a backward pass for one window needs, worked out once for as many passes as there are.
     #[must_use]
     pub fn trained(&self, window: &Window) -> Trained<S> {
-        let narrow = |row: usize| u32::try_from(row).expect("a layout has at most 2^30 lanes");
-        let mut trained =
-            Trained { rows: Vec::new(), factors: Vec::new(), residuals: Vec::new(), width: window.width() };
-        for Products { block, first, weight, sign } in &self.blocks {
-            let wave = [*weight, -(*weight * *sign), -*weight, -(*weight * *sign)];
-            let residual = window.residual(block).map(|k| (WAVE_ENTRIES + k, S::from_f64(1.0)));
-            for (entry, factor) in wave.into_iter().enumerate().chain(residual) {
+        let mut products = Vec::new();
+        for (number, Products { block, first, weight, sign }) in self.blocks.iter().enumerate() {
+            let slot = number * window.width();
+            let wave =
+                [(slot, *weight), (slot, -(*weight * *sign)), (slot + 1, -*weight), (slot + 1, -(*weight * *sign))];
+            let residual = window.residual(block).enumerate();
+            let residual = residual.map(|(n, k)| (WAVE_ENTRIES + k, (slot + WAVE_LANES + n, S::from_f64(1.0))));
+            for (entry, (slot, factor)) in wave.into_iter().enumerate().chain(residual) {
                 let entry = &self.entries[first + entry];
-                trained.rows.push((narrow(entry.output), narrow(entry.input)));
-                trained.factors.push(factor * entry.factor);
+                products.push((entry.input, entry.output, slot, factor * entry.factor));
             }
-            trained.residuals.push(window.residual(block).len());
         }
-        trained
+        // In the order of the input's rows, the larger side, so that it is read front to back.
+        products.sort_by_key(|&(input, output, ..)| (input, output));
+        let narrow = |row: usize| u32::try_from(row).expect("a layout has at most 2^30 lanes");
+        Trained {
+            rows: products.iter().map(|&(input, output, ..)| (narrow(output), narrow(input))).collect(),
+            slots: products.iter().map(|&(_, _, slot, factor)| (narrow(slot), factor)).collect(),
+            lanes: self.blocks.len() * window.width(),
+        }
     }
 
     /// Gradients of the trained lanes, and of the input if `with_input`, from the output's gradient.
@@ -189,7 +194,6 @@ impl<S: Scalar> Direct<S> {
         let tokens = spectrum.tokens;
         assert_eq!(grad_y.len(), tokens * self.outputs.length(), "the gradient is tokens × outputs");
         assert_eq!(coefficients.by_input.len(), self.entries.len(), "one coefficient a product");
-        assert_eq!(trained.residuals.len(), self.blocks.len(), "the window of this layer");
         let input = with_input.then(|| vec![S::ZERO; tokens * self.inputs.length()]);
         let rows = &trained.rows;
         let (products, input) =
@@ -201,15 +205,9 @@ impl<S: Scalar> Direct<S> {
 impl<S: Scalar> Trained<S> {
     /// Gradients of the lanes, by slot, from those of the products.
     fn lanes(&self, products: &[S]) -> Vec<S> {
-        let mut lanes = vec![S::ZERO; self.residuals.len() * self.width];
-        let mut scaled = products.iter().zip(&self.factors).map(|(&product, &factor)| factor * product);
-        let mut next = || scaled.next().expect("a gradient for every product");
-        for (slots, &residuals) in lanes.chunks_exact_mut(self.width).zip(&self.residuals) {
-            slots[0] = next() + next();
-            slots[1] = next() + next();
-            for slot in &mut slots[WAVE_LANES..WAVE_LANES + residuals] {
-                *slot = next();
-            }
+        let mut lanes = vec![S::ZERO; self.lanes];
+        for (&(slot, factor), &product) in self.slots.iter().zip(products) {
+            lanes[slot as usize] += factor * product;
         }
         lanes
     }

@@ -20,7 +20,7 @@
 //! | the block's two seeds, 128 bits | `packed.rs` |
 //! | which blocks a model has, their positions and frequencies | `layout.rs` |
 //! | orthonormal cosine and sine bases | `basis.rs` |
-//! | the fast cosine transform, in place | `cosine.rs` |
+//! | the fast cosine transform, in place | `cosine.rs`, `leaf.rs` |
 //! | which residual lanes a round trains | `window.rs` |
 //! | 16 bytes | `word.rs` |
 //! | floats to words and back | `quantize.rs` |
@@ -36,6 +36,7 @@ mod catchup;
 mod cosine;
 mod direct;
 mod layout;
+mod leaf;
 mod merged;
 mod packed;
 mod quantize;
