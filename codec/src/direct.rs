@@ -231,19 +231,21 @@ impl<S: Scalar> WithSimd for Forward<'_, S> {
         let Self { direct: Direct { inputs, outputs, by_output, .. }, coefficients, x, y, tokens } = self;
         if tokens == 1 {
             let mut spectrum = vec![[S::ZERO]; inputs.rows()];
-            single::project(inputs, x, &mut spectrum);
+            single::project(inputs, Turn::new(), x, &mut spectrum);
             let mut products = vec![[S::ZERO]; outputs.rows()];
-            by_output.product(&coefficients.by_output, &spectrum, &mut products);
-            single::expand(outputs, &products, y);
+            by_output.product_of_one(&coefficients.by_output, &spectrum, &mut products);
+            single::expand(outputs, Turn::new(), &products, y);
             return Spectrum { tiles: spectrum.into_flattened(), tokens };
         }
         let (rows, turn) = (inputs.rows(), Turn::new());
-        let mut tiles = vec![[S::ZERO; TILE]; rows * tokens.div_ceil(TILE)];
+        let mut tiles = Vec::with_capacity(rows * tokens.div_ceil(TILE));
+        let mut spectrum = vec![[S::ZERO; TILE]; rows];
         let mut products = vec![[S::ZERO; TILE]; outputs.rows()];
-        for (n, spectrum) in tiles.chunks_exact_mut(rows).enumerate() {
-            inputs.project(turn, x, n * TILE, spectrum);
-            by_output.product(&coefficients.by_output, spectrum, &mut products);
-            outputs.expand(turn, &mut products, y, n * TILE);
+        for token in (0..tokens).step_by(TILE) {
+            inputs.project(turn, x, token, &mut spectrum);
+            by_output.product(&coefficients.by_output, &spectrum, &mut products);
+            outputs.expand(turn, &mut products, y, token);
+            tiles.extend_from_slice(&spectrum);
         }
         Spectrum { tiles: tiles.into_flattened(), tokens }
     }
@@ -269,7 +271,7 @@ impl<S: Scalar> WithSimd for Backward<'_, S> {
             self;
         if spectrum.tokens == 1 {
             let mut grad = vec![[S::ZERO]; outputs.rows()];
-            single::project(outputs, grad_y, &mut grad);
+            single::project(outputs, Turn::new(), grad_y, &mut grad);
             let product = |&(output, input): &(u32, u32)| {
                 let [grad] = grad[output as usize];
                 grad * spectrum.tiles[input as usize]
@@ -277,8 +279,8 @@ impl<S: Scalar> WithSimd for Backward<'_, S> {
             let products = rows.iter().map(product).collect();
             if let Some(input) = &mut input {
                 let mut back = vec![[S::ZERO]; inputs.rows()];
-                by_input.product(&coefficients.by_input, &grad, &mut back);
-                single::expand(inputs, &back, input);
+                by_input.product_of_one(&coefficients.by_input, &grad, &mut back);
+                single::expand(inputs, Turn::new(), &back, input);
             }
             return (products, input);
         }

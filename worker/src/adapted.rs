@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp2, Layout as TensorLayout, Result, Shape, Tensor, WithDType, bail};
-use packfed_codec::{Direct, Layer, Scalar, Spectrum, Window};
+use packfed_codec::{Coefficients, Direct, Layer, Scalar, Spectrum, Trained, Window};
 
 use crate::product::{Matrix, add_product};
 
@@ -31,7 +31,8 @@ struct Frozen<E> {
     /// For every slot of the window, the lane of the layer that it trains; `None` where a block has none.
     slots: Vec<Option<usize>>,
     blocks: usize,
-    window: Window,
+    width: usize,
+    trained: Trained<E>,
     outputs: usize,
     inputs: usize,
 }
@@ -56,11 +57,12 @@ impl<E: Element> AdaptedLinear<E> {
         let frozen = Frozen {
             name: spec.name.clone(),
             weight,
+            trained: direct.trained(&window),
             direct,
             lanes,
             slots,
             blocks: layer.blocks().len(),
-            window,
+            width: window.width(),
             outputs: spec.rows,
             inputs: spec.cols,
         };
@@ -70,7 +72,7 @@ impl<E: Element> AdaptedLinear<E> {
     /// Shape of the delta that [`AdaptedLinear::forward`] takes: blocks × lanes of the window.
     #[must_use]
     pub fn delta_shape(&self) -> (usize, usize) {
-        (self.frozen.blocks, self.frozen.window.width())
+        (self.frozen.blocks, self.frozen.width)
     }
 
     /// `x·(W0 + Δ)ᵀ` for `x` of tokens×inputs; the result is tokens×outputs.
@@ -95,7 +97,7 @@ impl<E: Element> AdaptedLinear<E> {
 struct Op<E> {
     frozen: Arc<Frozen<E>>,
     /// Coefficients and the input's spectrum, from the forward pass for the backward.
-    kept: OnceLock<(Vec<E>, Spectrum<E>)>,
+    kept: OnceLock<(Coefficients<E>, Spectrum<E>)>,
     with_input: bool,
 }
 
@@ -147,7 +149,7 @@ impl<E: Element> CustomOp2 for Op<E> {
         };
         let tokens = x.dim(0)?;
         let grad_y = grad_y.flatten_all()?.to_vec1::<E>()?;
-        let gradients = frozen.direct.backward(coefficients, spectrum, &grad_y, &frozen.window, self.with_input);
+        let gradients = frozen.direct.backward(coefficients, spectrum, &grad_y, &frozen.trained, self.with_input);
         let input = gradients.input.map(|mut input| {
             let weight = Matrix::new(&frozen.weight, frozen.outputs, frozen.inputs);
             add_product(&mut input, Matrix::new(&grad_y, tokens, frozen.outputs), weight);
