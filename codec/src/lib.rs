@@ -29,12 +29,14 @@
 //! | what a replica has missed, entropy-coded | `catchup.rs` |
 //! | `Δ·x` and its gradients without building Δ | `direct.rs`, `axis.rs`, `tile.rs`, `transpose.rs`, `single.rs` |
 //! | Δ built once, for inference | `merged.rs` |
+//! | smooth functions and the largest coefficients of a block | `hybrid.rs` |
 
 mod axis;
 mod basis;
 mod catchup;
 mod cosine;
 mod direct;
+mod hybrid;
 mod layout;
 mod leaf;
 mod merged;
@@ -53,6 +55,12 @@ mod word;
 pub use basis::{Basis, dct_matrix, dst_matrix};
 pub use catchup::{CatchUpError, decode_catch_up, encode_catch_up, encode_step};
 pub use direct::{Coefficients, Direct, Gradients, Spectrum, Trained};
+pub use direct::{Direct, Gradients, Spectrum};
+pub use hybrid::{
+    Coefficient, EDGE_MAX, HybridBasis, HybridBlock, HybridDecoder, HybridEncoded, HybridEncoder, HybridError,
+    HybridFormat, HybridGradient, HybridMatrix, HybridPlan, HybridSpec, SMOOTH, Selection, Transform, decode_matrix,
+    encode_matrix,
+};
 pub use layout::{Block, Frequency, Layer, LayerSpec, Layout, LayoutDigest, LayoutError, Position, WAVE_LANES};
 pub use merged::{Merger, PackedLayer};
 pub use packed::{Packed128, PackedError};
