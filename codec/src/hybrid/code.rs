@@ -21,6 +21,7 @@ const SIGN_16: u32 = 1 << 15;
 /// Codes of a sign-magnitude level: bit 31 is the sign, as [`HybridFormat::MuLaw`] and the range-coded form use it.
 pub(super) const LEVEL_SIGN: u32 = 1 << 31;
 /// Largest level of the range-coded form.
+#[cfg(feature = "entropy")]
 pub(super) const LEVEL_MAX: u32 = u16::MAX as u32;
 /// Largest μ-law level.
 const MU_LEVELS: u32 = 127;
@@ -110,17 +111,16 @@ impl HybridFormat {
         })
     }
 
-    /// The scale that suits magnitudes from `least` to `most`: the largest for μ-law; for the range-coded form a
-    /// step of half the least, so that the levels' error stays small against what was left out. Never subnormal.
-    pub(super) fn scale_for(self, least: f64, most: f64) -> f32 {
-        match self {
+    /// The scale that suits magnitudes between bounds: the upper one for μ-law; for the range-coded form a step of half
+    /// the lower, so that the levels' error stays small against what was left out. Never subnormal.
+    pub(super) fn scale_for(self, bounds: (f64, f64)) -> f32 {
+        let scale = match self {
             Self::Plain | Self::Packed32 | Self::Packed24 => 1.0,
-            Self::MuLaw => f32::from_f64(most).max(f32::MIN_POSITIVE),
+            Self::MuLaw => bounds.1,
             #[cfg(feature = "entropy")]
-            Self::Entropy => {
-                f32::from_f64((least.min(most) / 2.0).max(most / f64::from(LEVEL_MAX - 1))).max(f32::MIN_POSITIVE)
-            }
-        }
+            Self::Entropy => (bounds.0 / 2.0).max(bounds.1 / f64::from(LEVEL_MAX - 1)),
+        };
+        f32::from_f64(scale).max(f32::MIN_POSITIVE)
     }
 }
 
@@ -202,7 +202,7 @@ mod tests {
             };
             for n in 1..2_000 {
                 let value = -0.3 - 0.000_313 * f64::from(n);
-                let scale = format.scale_for(0.02, 1.0);
+                let scale = format.scale_for((0.02, 1.0));
                 let code = format.code(value, scale).unwrap().unwrap();
                 let found = f64::from(format.value(code, scale));
                 assert!((found - value).abs() <= tolerance * value.abs() * 1.001, "{format:?}: {value} → {found}");

@@ -91,7 +91,7 @@ impl HybridDecoder {
     ///
     /// # Errors
     /// If `out` is not of this shape or the bytes are not one whole block; `out` is then as it was. Allocates only
-    /// where a block has more coefficients than any before it.
+    /// where a block has more coefficients than any before it, and for the words of the range-coded form.
     pub fn decode_into(&mut self, bytes: &[u8], out: &mut [f32]) -> Result<(), HybridError> {
         let end = self.parse(bytes, 0, out.len())?;
         if end < bytes.len() {

@@ -160,7 +160,8 @@ impl HybridEncoder {
         let mut residual = self.basis.residual(spectrum, &weights.map(f64::from));
         let positions = largest(&residual, count);
         let magnitudes = || positions.iter().map(|&p| residual[p].abs());
-        let scale = spec.format.scale_for(magnitudes().fold(f64::MAX, f64::min), magnitudes().fold(0.0, f64::max));
+        let most = magnitudes().fold(0.0, f64::max);
+        let scale = spec.format.scale_for((magnitudes().fold(most, f64::min), most));
         if !scale.is_finite() {
             return Err(HybridError::Magnitude { magnitude: scale.into(), max: f32::MAX.into() });
         }
