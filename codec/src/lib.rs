@@ -30,6 +30,8 @@
 //! | `Δ·x` and its gradients without building Δ | `direct.rs`, `axis.rs`, `tile.rs`, `transpose.rs`, `single.rs` |
 //! | Δ built once, for inference | `merged.rs` |
 //! | smooth functions and the largest coefficients of a block | `hybrid.rs` |
+//! | how close a decoded matrix is | `metrics.rs` |
+//! | what no code can do with white noise | `shannon.rs` |
 
 mod axis;
 mod basis;
@@ -40,11 +42,13 @@ mod hybrid;
 mod layout;
 mod leaf;
 mod merged;
+mod metrics;
 mod packed;
 mod quantize;
 mod scalar;
 mod seed;
 mod single;
+mod shannon;
 mod state;
 mod tally;
 mod tile;
@@ -63,10 +67,12 @@ pub use hybrid::{
 };
 pub use layout::{Block, Frequency, Layer, LayerSpec, Layout, LayoutDigest, LayoutError, Position, WAVE_LANES};
 pub use merged::{Merger, PackedLayer};
+pub use metrics::{MetricError, captured_energy, psnr, rmse, ssim};
 pub use packed::{Packed128, PackedError};
 pub use quantize::{Clips, EncodeError, Encoded, Encoder, Scales, decode_words};
 pub use scalar::Scalar;
 pub use seed::{Seed, Stream};
+pub use shannon::{GUARD_CHANCE, GuardError, ShannonGuard, WhiteNoiseBound};
 pub use state::{QUANTUM_EXPONENT, State, StateDigest, StateError, StepWords};
 pub use tally::{Tally, TallyError};
 pub use window::{Slot, Window};
