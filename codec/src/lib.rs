@@ -34,17 +34,27 @@
 //! | what no code can do with white noise | `shannon.rs` |
 
 mod axis;
+//! | a block as one amplitude on a hashed pattern, 64 bits | `hashed.rs` |
+//! | a block as a clamped cone, 128 bits | `radial.rs` |
+//! | fitting such a block | `fit.rs`, `adam.rs` |
+//! | how close a decoded matrix is | `metrics.rs` |
+//! | what no code can do with white noise | `shannon.rs` |
+
+mod adam;
 mod basis;
 mod catchup;
 mod cosine;
 mod direct;
 mod hybrid;
+mod fit;
+mod hashed;
 mod layout;
 mod leaf;
 mod merged;
 mod metrics;
 mod packed;
 mod quantize;
+mod radial;
 mod scalar;
 mod seed;
 mod single;
@@ -56,6 +66,7 @@ mod transpose;
 mod window;
 mod word;
 
+pub use adam::{Adam, AdamRates};
 pub use basis::{Basis, dct_matrix, dst_matrix};
 pub use catchup::{CatchUpError, decode_catch_up, encode_catch_up, encode_step};
 pub use direct::{Coefficients, Direct, Gradients, Spectrum, Trained};
@@ -65,11 +76,14 @@ pub use hybrid::{
     HybridFormat, HybridGradient, HybridMatrix, HybridPlan, HybridSpec, SMOOTH, Selection, Transform, decode_matrix,
     encode_matrix,
 };
+pub use fit::{Fit, FitError, Training};
+pub use hashed::{HASHED_RADII, HASHED_START, HashedTarget, Packed64};
 pub use layout::{Block, Frequency, Layer, LayerSpec, Layout, LayoutDigest, LayoutError, Position, WAVE_LANES};
 pub use merged::{Merger, PackedLayer};
 pub use metrics::{MetricError, captured_energy, psnr, rmse, ssim};
 pub use packed::{Packed128, PackedError};
 pub use quantize::{Clips, EncodeError, Encoded, Encoder, Scales, decode_words};
+pub use radial::{Derivative, Radial128, RadialError, RadialTarget};
 pub use scalar::Scalar;
 pub use seed::{Seed, Stream};
 pub use shannon::{GUARD_CHANCE, GuardError, ShannonGuard, WhiteNoiseBound};
