@@ -32,6 +32,7 @@
 //! | smooth functions and the largest coefficients of a block | `hybrid.rs` |
 //! | how close a decoded matrix is | `metrics.rs` |
 //! | what no code can do with white noise | `shannon.rs` |
+//! | a weight as an angle, a derivative order and a radius, in 8 or 16 bits | `cyclic.rs` |
 
 mod axis;
 //! | a block as one amplitude on a hashed pattern, 64 bits | `hashed.rs` |
@@ -44,6 +45,7 @@ mod adam;
 mod basis;
 mod catchup;
 mod cosine;
+pub mod cyclic;
 mod direct;
 mod hybrid;
 mod fit;

@@ -1,0 +1,250 @@
+//! Claims about the learnable quantizer, the last of them that a layer of codes trains.
+
+use super::super::code::{Code8, Code16};
+use super::*;
+use crate::seed::{Seed, Stream};
+
+fn noise(stream: &mut Stream, n: usize) -> Vec<f32> {
+    (0..n).map(|_| f32::from_f64(2.0 * stream.unit() - 1.0)).collect()
+}
+
+fn quantizer<C: Code>(map: RadiusMap) -> Quantizer<C> {
+    Quantizer::from_weights(map, 50, &noise(&mut Seed::from_number(1).stream(), 1_000)).unwrap()
+}
+
+fn codes_are_the_nearest<C: Code>() {
+    for map in RadiusMap::ALL {
+        let weights = noise(&mut Seed::from_number(1).stream(), 60);
+        let quantizer = Quantizer::<C>::from_weights(map, 20, &weights).unwrap();
+        let mut decoded = vec![0.0; 60];
+        quantizer.weights(Path::Codes, &mut decoded);
+        let scales: Vec<f32> = quantizer.scales().collect();
+        for (n, (weight, decoded)) in weights.iter().zip(&decoded).enumerate() {
+            let least = quantizer.table.iter().map(|point| (scales[n / 20] * point.value - weight).abs());
+            let least = least.fold(f32::INFINITY, f32::min);
+            assert!((decoded - weight).abs() <= least + 1e-6, "{map:?}: {weight} became {decoded}");
+        }
+    }
+}
+
+#[test]
+fn weights_become_their_nearest_codes() {
+    codes_are_the_nearest::<Code8>();
+    codes_are_the_nearest::<Code16>();
+}
+
+fn grid_is_kept<C: Code>() {
+    for map in RadiusMap::ALL {
+        let mut quantizer = quantizer::<C>(map);
+        let codes: Vec<C> = (0..C::CODES).map(C::from_bits).collect();
+        quantizer.cols = codes.len();
+        quantizer.parameters.angles = codes.iter().map(|&code| f32::from_f64(angle(code) - 3.0 * TAU)).collect();
+        quantizer.parameters.radii = codes.iter().map(|c| f32::from_f64(map.grid(c.radius(), C::RADII))).collect();
+        quantizer.codes = vec![C::from_bits(0); codes.len()];
+        quantizer.requantize();
+        assert_eq!(quantizer.codes(), codes);
+    }
+}
+
+#[test]
+fn requantizing_the_parameters_of_a_code_gives_the_code_whatever_the_turn() {
+    grid_is_kept::<Code8>();
+    grid_is_kept::<Code16>();
+}
+
+fn paths_meet_on_the_grid<C: Code>() {
+    for map in RadiusMap::ALL {
+        let quantizer = quantizer::<C>(map);
+        let gradient = noise(&mut Seed::from_number(2).stream(), 1_000);
+        let (codes, continuous) =
+            (quantizer.backward(Path::Codes, &gradient), quantizer.backward(Path::Continuous, &gradient));
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(near(&codes.angles, &continuous.angles) && near(&codes.radii, &continuous.radii));
+        assert!(near(&codes.log_scales, &continuous.log_scales));
+        let (mut of_codes, mut of_continuous) = (vec![0.0; 1_000], vec![0.0; 1_000]);
+        quantizer.weights(Path::Codes, &mut of_codes);
+        quantizer.weights(Path::Continuous, &mut of_continuous);
+        assert!(near(&of_codes, &of_continuous));
+    }
+}
+
+#[test]
+fn at_a_code_the_engines_derivatives_are_the_continuous_ones() {
+    paths_meet_on_the_grid::<Code8>();
+    paths_meet_on_the_grid::<Code16>();
+}
+
+/// `Σ gradient·w` of the continuous path in f64, with the parameters moved off the grid.
+struct Loss {
+    map: RadiusMap,
+    angles: Vec<f64>,
+    radii: Vec<f64>,
+    log_scales: Vec<f64>,
+    gradient: Vec<f32>,
+}
+
+impl Loss {
+    fn value(&self) -> f64 {
+        let cols = self.angles.len() / self.log_scales.len();
+        let term = |n: usize| {
+            let point = continuous::<Code8>(self.map, self.angles[n], self.radii[n]);
+            f64::from(self.gradient[n]) * self.log_scales[n / cols].exp() * point.value
+        };
+        (0..self.angles.len()).map(term).sum()
+    }
+
+    fn difference(&mut self, part: fn(&mut Self) -> &mut Vec<f64>, at: usize) -> f64 {
+        let (step, start) = (1e-5, part(self)[at]);
+        part(self)[at] = start + step;
+        let above = self.value();
+        part(self)[at] = start - step;
+        let below = self.value();
+        part(self)[at] = start;
+        (above - below) / (2.0 * step)
+    }
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    for map in RadiusMap::ALL {
+        let mut stream = Seed::from_number(3).stream();
+        let mut quantizer = Quantizer::<Code8>::from_weights(map, 8, &noise(&mut stream, 24)).unwrap();
+        let (first, last) = hull::<Code8>(map);
+        quantizer.parameters.angles.iter_mut().for_each(|angle| *angle = f32::from_f64(9.0 * stream.unit()));
+        let inside = |part: f64| f32::from_f64(first + (last - first) * (0.01 + 0.98 * part));
+        quantizer.parameters.radii.iter_mut().for_each(|radius| *radius = inside(stream.unit()));
+        let gradient = noise(&mut stream, 24);
+        let found = quantizer.backward(Path::Continuous, &gradient);
+        let exact = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
+        let Parameters { angles, radii, log_scales } = quantizer.parameters();
+        let (angles, radii, log_scales) = (exact(angles), exact(radii), exact(log_scales));
+        let mut loss = Loss { map, angles, radii, log_scales, gradient };
+        for n in 0..24 {
+            assert!((f64::from(found.angles[n]) - loss.difference(|loss| &mut loss.angles, n)).abs() < 1e-6);
+            assert!((f64::from(found.radii[n]) - loss.difference(|loss| &mut loss.radii, n)).abs() < 1e-6);
+        }
+        for n in 0..3 {
+            assert!((f64::from(found.log_scales[n]) - loss.difference(|loss| &mut loss.log_scales, n)).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn a_radius_beyond_the_codes_is_held_and_may_only_return() {
+    let map = RadiusMap::Lorentz;
+    let mut quantizer = Quantizer::<Code8>::from_weights(map, 2, &[1.0, 1.0]).unwrap();
+    quantizer.parameters.radii = vec![50.0, -50.0];
+    quantizer.requantize();
+    assert_eq!([0, 1].map(|n| quantizer.codes()[n].fields().radius), [3, 0]);
+    for path in [Path::Codes, Path::Continuous] {
+        let up = quantizer.backward(path, &[-1.0, -1.0]).radii;
+        let down = quantizer.backward(path, &[1.0, 1.0]).radii;
+        assert!(up[0] == 0.0 && up[1] < 0.0 && down[0] > 0.0 && down[1] == 0.0, "{up:?} {down:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_quantized_is_an_error_with_its_numbers() {
+    let error = |cols, weights: &[f32]| Quantizer::<Code8>::from_weights(RadiusMap::Klein, cols, weights).unwrap_err();
+    assert_eq!(error(2, &[0.0; 3]), QuantizerError::Rows { found: 3, cols: 2 });
+    assert_eq!(error(0, &[]), QuantizerError::Rows { found: 0, cols: 0 });
+    assert_eq!(error(1, &[0.0, f32::NAN]), QuantizerError::NotFinite { index: 1 });
+}
+
+#[test]
+fn a_zero_weight_is_as_small_as_the_documentation_says() {
+    for map in RadiusMap::ALL {
+        let smallest = |weights: &mut [f32]| weights.iter().fold(1.0f32, |least, weight| least.min(weight.abs()));
+        let mut weights = [0.0; 2];
+        Quantizer::<Code8>::from_weights(map, 2, &[0.0, 1.0]).unwrap().weights(Path::Codes, &mut weights);
+        assert!(smallest(&mut weights) < 0.007, "{map:?}: {weights:?}");
+        Quantizer::<Code16>::from_weights(map, 2, &[0.0, 1.0]).unwrap().weights(Path::Codes, &mut weights);
+        assert!(smallest(&mut weights) < 0.000_05, "{map:?}: {weights:?}");
+        Quantizer::<Code8>::from_weights(map, 2, &[0.0, 0.0]).unwrap().weights(Path::Codes, &mut weights);
+        assert!(smallest(&mut weights) < 1e-8, "{map:?}: {weights:?}");
+    }
+}
+
+/// Adam on one slice.
+struct Adam {
+    moments: Vec<(f32, f32)>,
+    steps: i32,
+}
+
+impl Adam {
+    fn step(&mut self, values: &mut [f32], gradient: &[f32], rate: f32) {
+        self.steps += 1;
+        let (first, second) = (1.0 - 0.9f32.powi(self.steps), 1.0 - 0.999f32.powi(self.steps));
+        for ((value, &gradient), (mean, square)) in values.iter_mut().zip(gradient).zip(&mut self.moments) {
+            *mean = 0.9 * *mean + 0.1 * gradient;
+            *square = 0.999 * *square + 0.001 * gradient * gradient;
+            *value -= rate * *mean / first / ((*square / second).sqrt() + 1e-8);
+        }
+    }
+}
+
+const INPUTS: usize = 12;
+const OUTPUTS: usize = 5;
+
+/// `y = Wx` of a teacher, learned by codes from a random start. Returns the loss, relative to the teacher's
+/// power, before and after.
+fn regression<C: Code>(map: RadiusMap, every: usize) -> (f32, f32) {
+    let mut stream = Seed::from_number(4).stream();
+    let teacher = noise(&mut stream, OUTPUTS * INPUTS);
+    let mut quantizer = Quantizer::<C>::from_weights(map, INPUTS, &noise(&mut stream, OUTPUTS * INPUTS)).unwrap();
+    let adam = |n: usize| Adam { moments: vec![(0.0, 0.0); n], steps: 0 };
+    let mut adams = [adam(OUTPUTS * INPUTS), adam(OUTPUTS * INPUTS), adam(OUTPUTS)];
+    let (mut weights, mut first) = (vec![0.0; OUTPUTS * INPUTS], None);
+    let (steps, batch) = (3_000, 24);
+    for step in 0..steps {
+        let path = if step % every == 0 { Path::Codes } else { Path::Continuous };
+        quantizer.requantize();
+        quantizer.weights(path, &mut weights);
+        let error: Vec<f32> = weights.iter().zip(&teacher).map(|(w, t)| w - t).collect();
+        first.get_or_insert(power(&error) / power(&teacher));
+        let gradient = gradient(&error, &noise(&mut stream, batch * INPUTS));
+        let gradients = quantizer.backward(path, &gradient);
+        let rate = 0.03 * (1.0 - step as f32 / steps as f32);
+        let parameters = quantizer.parameters_mut();
+        adams[0].step(parameters.angles, &gradients.angles, rate);
+        adams[1].step(parameters.radii, &gradients.radii, rate);
+        adams[2].step(parameters.log_scales, &gradients.log_scales, rate);
+    }
+    quantizer.requantize();
+    quantizer.weights(Path::Codes, &mut weights);
+    let stored = CodedLayer::<C>::from_bytes(&quantizer.layer().unwrap().to_bytes(), OUTPUTS * INPUTS).unwrap();
+    let mut decoded = vec![0.0; OUTPUTS * INPUTS];
+    stored.decode(&mut decoded).unwrap();
+    assert_eq!(decoded, weights, "the stored codes are the trained weights, bit for bit");
+    let error: Vec<f32> = weights.iter().zip(&teacher).map(|(w, t)| w - t).collect();
+    (first.unwrap(), power(&error) / power(&teacher))
+}
+
+fn power(values: &[f32]) -> f32 {
+    values.iter().map(|v| v * v).sum()
+}
+
+/// Gradient of the mean square of `error·x` over a batch.
+fn gradient(error: &[f32], batch: &[f32]) -> Vec<f32> {
+    let mut gradient = vec![0.0; error.len()];
+    for x in batch.chunks_exact(INPUTS) {
+        for (error, gradient) in error.chunks_exact(INPUTS).zip(gradient.chunks_exact_mut(INPUTS)) {
+            let wrong: f32 = error.iter().zip(x).map(|(e, x)| e * x).sum();
+            gradient.iter_mut().zip(x).for_each(|(g, x)| *g += wrong * x);
+        }
+    }
+    gradient
+}
+
+#[test]
+fn a_layer_of_codes_learns_a_linear_map() {
+    // sinh spreads four radii over a factor of eleven, so that rounding one costs Lorentz the most.
+    let bounds = [(RadiusMap::Poincare, 5e-3, 1e-4), (RadiusMap::Lorentz, 5e-2, 5e-4), (RadiusMap::Klein, 5e-3, 1e-4)];
+    for ((map, narrow_max, wide_max), every) in bounds.into_iter().flat_map(|bound| [(bound, 1), (bound, 4)]) {
+        let (start, narrow) = regression::<Code8>(map, every);
+        let (_, wide) = regression::<Code16>(map, every);
+        assert!(start > 1.0, "{map:?}: starts as far as a random start is, {start}");
+        assert!(narrow < narrow_max, "{map:?}, every {every}: 8 bit ends at {narrow}");
+        assert!(wide < wide_max, "{map:?}, every {every}: 16 bit ends at {wide}");
+    }
+}
