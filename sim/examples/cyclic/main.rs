@@ -1,0 +1,183 @@
+//! A perceptron of cyclic integer codes, trained on the digits beside f32 and int8.
+//!
+//! `cargo run --release -p packfed-sim --example cyclic`. Every method has the same initial weights, batches, steps
+//! and Adam; what differs is what the weights are made of. Accuracy is that of the stored integers, decoded.
+
+mod training;
+mod weights;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use packfed_codec::cyclic::RadiusMap;
+use packfed_sim::parallel;
+use packfed_sim::progress::Progress;
+use serde::Serialize;
+
+use training::{Data, Outcome, Setting};
+use weights::Method;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Train the digits perceptron (784-252-252-10) with weights of f32, int8 and cyclic codes.
+///
+/// It is trained from scratch on 4,000 images and tested on 2,000 others; weights stay integer codes at the test.
+#[derive(Debug, Parser)]
+#[command(after_help = "Example: cyclic --methods int8,cyclic8 --seeds 5 --json")]
+struct Cli {
+    /// What the weights are made of.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Method::ALL)]
+    methods: Vec<Method>,
+    /// Seeds of a method, from 0 on.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Optimizer steps.
+    #[arg(long, default_value_t = 1250, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Images of a step.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Adam's rate for f32 and int8 weights, and for every method's biases.
+    #[arg(long, default_value_t = 1e-3)]
+    rate: f32,
+    /// Adam's rate for angles (radians) of cyclic codes.
+    #[arg(long, default_value_t = 2e-2)]
+    angle_rate: f32,
+    /// Adam's rate for radii of cyclic codes.
+    #[arg(long, default_value_t = 2e-2)]
+    radius_rate: f32,
+    /// Adam's rate for the logarithms of the scales of cyclic codes.
+    #[arg(long, default_value_t = 1e-3)]
+    scale_rate: f32,
+    /// Radius map of cyclic codes.
+    #[arg(long, value_enum, default_value_t = MapName::Poincare)]
+    map: MapName,
+    /// Steps from one re-quantization of cyclic codes to the next; between them the continuous weights are trained.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    every: u32,
+    /// For tuning: train on the first 3,000 of the 4,000 images and report accuracy on the others.
+    #[arg(long)]
+    validate: bool,
+    /// Runs at once.
+    #[arg(long, default_value_t = parallel::threads())]
+    threads: usize,
+    /// Print the results alone, as one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A radius map, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum MapName {
+    Poincare,
+    Lorentz,
+    Klein,
+}
+
+/// One method over all seeds.
+#[derive(Debug, Serialize)]
+struct Summary {
+    method: String,
+    accuracies: Vec<f64>,
+    mean: f64,
+    lowest: f64,
+    highest: f64,
+    weight_bytes: usize,
+    seconds: f64,
+}
+
+/// All methods.
+#[derive(Debug, Serialize)]
+struct Report {
+    tested_on: &'static str,
+    steps: u32,
+    methods: Vec<Summary>,
+}
+
+fn main() -> Result<()> {
+    #[expect(unsafe_code, reason = "sets a variable for Candle")]
+    // SAFETY: this is the first thing that main does, so no other thread exists.
+    unsafe {
+        parallel::keep_candle_to_one_thread();
+    }
+    let cli = Cli::parse();
+    ensure!(!cli.methods.is_empty(), "no method is named");
+    let report = run(&cli)?;
+    if cli.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{}", render(&report));
+    }
+    Ok(())
+}
+
+fn run(cli: &Cli) -> Result<Report> {
+    let (data, setting, progress) = (Data::load(cli.validate)?, cli.setting(), Progress::new(cli.json));
+    let runs: Vec<(Method, u64)> =
+        cli.methods.iter().flat_map(|&method| (0..cli.seeds).map(move |seed| (method, seed))).collect();
+    progress.note(&format!("{} runs of {} steps, {} at once", runs.len(), cli.steps, cli.threads));
+    let outcomes = parallel::map(&runs, cli.threads, |&(method, seed)| {
+        let outcome = training::run(method, seed, &setting, &data);
+        if let Ok(Outcome { accuracy, loss, seconds, .. }) = &outcome {
+            let name = method.name();
+            progress.note(&format!("{name} seed {seed}: accuracy {accuracy:.4}, loss {loss:.4}, {seconds:.1} s"));
+        }
+        outcome
+    });
+    let outcomes = outcomes.into_iter().collect::<Result<Vec<Outcome>>>()?;
+    let of_methods = cli.methods.iter().zip(outcomes.chunks(usize::try_from(cli.seeds)?));
+    let methods = of_methods.map(|(method, outcomes)| Summary::new(*method, outcomes)).collect();
+    let tested_on = if cli.validate { "1,000 images for tuning" } else { "2,000 test images" };
+    Ok(Report { tested_on, steps: cli.steps, methods })
+}
+
+impl Cli {
+    fn setting(&self) -> Setting {
+        Setting {
+            steps: self.steps,
+            batch: self.batch,
+            every: self.every,
+            map: match self.map {
+                MapName::Poincare => RadiusMap::Poincare,
+                MapName::Lorentz => RadiusMap::Lorentz,
+                MapName::Klein => RadiusMap::Klein,
+            },
+            rate: self.rate,
+            angle_rate: self.angle_rate,
+            radius_rate: self.radius_rate,
+            scale_rate: self.scale_rate,
+        }
+    }
+}
+
+impl Summary {
+    fn new(method: Method, outcomes: &[Outcome]) -> Self {
+        let accuracies: Vec<f64> = outcomes.iter().map(|outcome| outcome.accuracy).collect();
+        let mean = |value: fn(&Outcome) -> f64| outcomes.iter().map(value).sum::<f64>() / outcomes.len() as f64;
+        Self {
+            method: method.name(),
+            mean: mean(|outcome| outcome.accuracy),
+            lowest: accuracies.iter().copied().fold(f64::INFINITY, f64::min),
+            highest: accuracies.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            accuracies,
+            weight_bytes: outcomes.first().map_or(0, |outcome| outcome.weight_bytes),
+            seconds: mean(|outcome| outcome.seconds),
+        }
+    }
+}
+
+fn render(report: &Report) -> String {
+    let mut table = Table::new();
+    let headings = ["weights", "accuracy", "lowest", "highest", "bytes of weights", "seconds a run"];
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none())).set_header(headings);
+    for method in &report.methods {
+        let accuracies = [method.mean, method.lowest, method.highest].map(|accuracy| format!("{accuracy:.4}"));
+        let costs = [method.weight_bytes.to_string(), format!("{:.1}", method.seconds)];
+        table.add_row([method.method.clone()].into_iter().chain(accuracies).chain(costs));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}\naccuracy: mean over seeds on {}", table.trim_fmt(), report.tested_on)
+}
