@@ -28,6 +28,9 @@
 //! | the exact sum of many updates | `tally.rs` |
 //! | what a replica has missed, entropy-coded | `catchup.rs` |
 //! | `Δ·x` and its gradients without building Δ | `direct.rs`, `axis.rs`, `tile.rs`, `transpose.rs`, `single.rs` |
+//! | cosine and sine by shifts and additions | `cordic.rs` |
+//! | a wave decoded with integers alone | `integer_wave.rs` |
+//! | `Δ·x` and its gradients without building Δ | `direct.rs`, `panel.rs` |
 //! | Δ built once, for inference | `merged.rs` |
 //! | smooth functions and the largest coefficients of a block | `hybrid.rs` |
 //! | how close a decoded matrix is | `metrics.rs` |
@@ -50,6 +53,9 @@ mod direct;
 mod hybrid;
 mod fit;
 mod hashed;
+mod cordic;
+mod direct;
+mod integer_wave;
 mod layout;
 mod leaf;
 mod merged;
@@ -80,6 +86,9 @@ pub use hybrid::{
 };
 pub use fit::{Fit, FitError, Training};
 pub use hashed::{HASHED_RADII, HASHED_START, HashedTarget, Packed64};
+pub use cordic::{QUARTER_TURN, Steps, TURN_BITS, rotate, rotate_each};
+pub use direct::{Direct, Gradients, Spectrum};
+pub use integer_wave::IntegerWave;
 pub use layout::{Block, Frequency, Layer, LayerSpec, Layout, LayoutDigest, LayoutError, Position, WAVE_LANES};
 pub use merged::{Merger, PackedLayer};
 pub use metrics::{MetricError, captured_energy, psnr, rmse, ssim};
