@@ -30,12 +30,15 @@
 //! | `Δ·x` and its gradients without building Δ | `direct.rs`, `axis.rs`, `tile.rs`, `transpose.rs`, `single.rs` |
 //! | cosine and sine by shifts and additions | `cordic.rs` |
 //! | a wave decoded with integers alone | `integer_wave.rs` |
+//! | a wave decoded in floats, and its gradients | `wave.rs` |
+//! | Poincaré, Klein and Lorentz coordinates | `hyperbolic.rs` |
 //! | `Δ·x` and its gradients without building Δ | `direct.rs`, `panel.rs` |
 //! | Δ built once, for inference | `merged.rs` |
 //! | smooth functions and the largest coefficients of a block | `hybrid.rs` |
 //! | how close a decoded matrix is | `metrics.rs` |
 //! | what no code can do with white noise | `shannon.rs` |
 //! | a weight as an angle, a derivative order and a radius, in 8 or 16 bits | `cyclic.rs` |
+//! | Δ built block by block, so many bytes of it kept | `cached.rs`, `lru.rs` |
 
 mod axis;
 //! | a block as one amplitude on a hashed pattern, 64 bits | `hashed.rs` |
@@ -46,6 +49,7 @@ mod axis;
 
 mod adam;
 mod basis;
+mod cached;
 mod catchup;
 mod cosine;
 pub mod cyclic;
@@ -55,9 +59,11 @@ mod fit;
 mod hashed;
 mod cordic;
 mod direct;
+mod hyperbolic;
 mod integer_wave;
 mod layout;
 mod leaf;
+mod lru;
 mod merged;
 mod metrics;
 mod packed;
@@ -71,11 +77,13 @@ mod state;
 mod tally;
 mod tile;
 mod transpose;
+mod wave;
 mod window;
 mod word;
 
 pub use adam::{Adam, AdamRates};
 pub use basis::{Basis, dct_matrix, dst_matrix};
+pub use cached::{CachedDelta, inference_lanes};
 pub use catchup::{CatchUpError, decode_catch_up, encode_catch_up, encode_step};
 pub use direct::{Coefficients, Direct, Gradients, Spectrum, Trained};
 pub use direct::{Direct, Gradients, Spectrum};
@@ -88,8 +96,10 @@ pub use fit::{Fit, FitError, Training};
 pub use hashed::{HASHED_RADII, HASHED_START, HashedTarget, Packed64};
 pub use cordic::{QUARTER_TURN, Steps, TURN_BITS, rotate, rotate_each};
 pub use direct::{Direct, Gradients, Spectrum};
+pub use hyperbolic::{HyperbolicError, Klein, Lorentz, Poincare, einstein_midpoint};
 pub use integer_wave::IntegerWave;
 pub use layout::{Block, Frequency, Layer, LayerSpec, Layout, LayoutDigest, LayoutError, Position, WAVE_LANES};
+pub use lru::CacheStatistics;
 pub use merged::{Merger, PackedLayer};
 pub use metrics::{MetricError, captured_energy, psnr, rmse, ssim};
 pub use packed::{Packed128, PackedError};
@@ -100,5 +110,6 @@ pub use seed::{Seed, Stream};
 pub use shannon::{GUARD_CHANCE, GuardError, ShannonGuard, WhiteNoiseBound};
 pub use state::{QUANTUM_EXPONENT, State, StateDigest, StateError, StepWords};
 pub use tally::{Tally, TallyError};
+pub use wave::{Wave, polar_gradient, sin_cos_turns};
 pub use window::{Slot, Window};
 pub use word::{Profile, UnknownProfile, WORD_BYTES, Word};
