@@ -339,7 +339,7 @@ mod tests {
         let mut delta = CachedDelta::new(&layout.layers()[0], packed, 48 * BLOCK_BYTES);
         for _ in 0..5 {
             delta.forward(&x, &mut vec![0.0; 3 * 64]);
-            delta.backward(&vec![1.0; 64], &mut vec![0.0; 48]);
+            delta.backward(&[1.0; 64], &mut [0.0; 48]);
         }
         let statistics = delta.statistics();
         assert_eq!((statistics.misses, statistics.hits, statistics.evictions), (48, 9 * 48, 0));

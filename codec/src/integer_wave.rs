@@ -163,10 +163,7 @@ pub(crate) fn turn_fraction(frequency: i16, edge: usize) -> u64 {
 /// 2⁻⁶⁴ turns, rounded to 2⁻²⁴ turns; the carry out of a whole turn drops out.
 #[inline(always)]
 fn round_phase(phase: u64) -> u32 {
-    let rounded = phase.wrapping_add(1 << (u64::BITS - TURN_BITS - 1)) >> (u64::BITS - TURN_BITS);
-    #[expect(clippy::cast_possible_truncation, reason = "24 bits are left; a try_from would not vectorise")]
-    let rounded = rounded as u32;
-    rounded
+    (phase.wrapping_add(1 << (u64::BITS - TURN_BITS - 1)) >> (u64::BITS - TURN_BITS)) as u32
 }
 
 /// `2⁴⁰·(1 + r²)`.
@@ -247,7 +244,7 @@ mod tests {
         let wave = IntegerWave::new(packed, 64, 32, Steps::Twenty);
         let (_, turns) = packed.quantized_polar();
         for (i, j) in [(0, 0), (63, 31), (17, 9)] {
-            let exact = (-63 * (2 * i + 1) << 16) + (41 * (2 * j + 1) << 17) + i64::from(turns);
+            let exact = ((-63 * (2 * i + 1)) << 16) + ((41 * (2 * j + 1)) << 17) + i64::from(turns);
             let (i, j) = (usize::try_from(i).unwrap(), usize::try_from(j).unwrap());
             assert_eq!(i64::from(wave.phase(i, j)), exact.rem_euclid(1 << 24));
         }

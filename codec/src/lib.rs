@@ -39,6 +39,8 @@
 //! | what no code can do with white noise | `shannon.rs` |
 //! | a weight as an angle, a derivative order and a radius, in 8 or 16 bits | `cyclic.rs` |
 //! | Δ built block by block, so many bytes of it kept | `cached.rs`, `lru.rs` |
+//! | the lanes by bit-planes, with the error that is left | `progressive.rs` |
+//! | a sparse product by row masks | `masked.rs` |
 
 mod axis;
 //! | a block as one amplitude on a hashed pattern, 64 bits | `hashed.rs` |
@@ -64,9 +66,12 @@ mod integer_wave;
 mod layout;
 mod leaf;
 mod lru;
+mod masked;
 mod merged;
 mod metrics;
 mod packed;
+mod panel;
+mod progressive;
 mod quantize;
 mod radial;
 mod scalar;
@@ -100,9 +105,11 @@ pub use hyperbolic::{HyperbolicError, Klein, Lorentz, Poincare, einstein_midpoin
 pub use integer_wave::IntegerWave;
 pub use layout::{Block, Frequency, Layer, LayerSpec, Layout, LayoutDigest, LayoutError, Position, WAVE_LANES};
 pub use lru::CacheStatistics;
+pub use masked::{MASK_EDGE_MAX, MaskedBlock, MaskedError};
 pub use merged::{Merger, PackedLayer};
 pub use metrics::{MetricError, captured_energy, psnr, rmse, ssim};
 pub use packed::{Packed128, PackedError};
+pub use progressive::{Bound, PlaneError, Progressive, encode_planes};
 pub use quantize::{Clips, EncodeError, Encoded, Encoder, Scales, decode_words};
 pub use radial::{Derivative, Radial128, RadialError, RadialTarget};
 pub use scalar::Scalar;
