@@ -13,13 +13,14 @@ use std::sync::OnceLock;
 use pulp::{Simd, WithSimd};
 
 use crate::basis::Basis;
+use crate::block_product::{BlockProduct, Direction, Tiles};
 use crate::direct::Direct;
 use crate::layout::{Block, Layer};
 use crate::lru::{CacheStatistics, Lru};
 use crate::merged::PackedLayer;
 use crate::packed::Packed128;
 use crate::scalar::Scalar;
-use crate::wave::{Wave, dot};
+use crate::wave::Wave;
 use crate::window::Window;
 
 /// The lanes that inference sees, in the order of the state: `z` from Seed0, then the residual, block after block.
@@ -56,6 +57,7 @@ pub struct CachedDelta {
     starts: Vec<usize>,
     decoder: BlockDecoder,
     decoded: Lru,
+    tiles: Tiles,
     backwards: bool,
     direct: OnceLock<Direct<f32>>,
 }
@@ -85,6 +87,7 @@ impl CachedDelta {
             decoded: Lru::new(layer.blocks().len(), bytes_max),
             layer: layer.clone(),
             packed,
+            tiles: Tiles::default(),
             backwards: false,
             direct: OnceLock::new(),
         }
@@ -104,8 +107,9 @@ impl CachedDelta {
         let (outputs, inputs) = self.assert_tokens(x, y);
         let (high, wide) = self.grid();
         let by_rows = Walk { stretches: high, stretch_step: wide, blocks: wide, block_step: 1 };
-        self.walk(by_rows, |block, values| {
-            pulp::Arch::new().dispatch(Forward { block, values, inputs, outputs, x, y });
+        self.walk(by_rows, |block, values, tiles| {
+            let (direction, from, to) = (Direction::Forward, (x, inputs), (&mut *y, outputs));
+            pulp::Arch::new().dispatch(BlockProduct { block, values, tiles, direction, from, to });
         });
     }
 
@@ -117,8 +121,9 @@ impl CachedDelta {
         let (outputs, inputs) = self.assert_tokens(grad_x, grad_y);
         let (high, wide) = self.grid();
         let by_cols = Walk { stretches: wide, stretch_step: 1, blocks: high, block_step: wide };
-        self.walk(by_cols, |block, values| {
-            pulp::Arch::new().dispatch(Backward { block, values, inputs, outputs, grad_y, grad_x });
+        self.walk(by_cols, |block, values, tiles| {
+            let (direction, from, to) = (Direction::Transposed, (grad_y, outputs), (&mut *grad_x, inputs));
+            pulp::Arch::new().dispatch(BlockProduct { block, values, tiles, direction, from, to });
         });
     }
 
@@ -150,8 +155,8 @@ impl CachedDelta {
         (outputs, inputs)
     }
 
-    fn walk(&mut self, walk: Walk, mut visit: impl FnMut(&Block, &[f32])) {
-        let Self { layer, packed, starts, decoder, decoded, backwards, .. } = self;
+    fn walk(&mut self, walk: Walk, mut visit: impl FnMut(&Block, &[f32], &mut Tiles)) {
+        let Self { layer, packed, starts, decoder, decoded, tiles, backwards, .. } = self;
         for stretch in 0..walk.stretches {
             let stretch = if *backwards { walk.stretches - 1 - stretch } else { stretch };
             for number in (0..walk.blocks).map(|n| stretch * walk.stretch_step + n * walk.block_step) {
@@ -160,7 +165,7 @@ impl CachedDelta {
                 let values = decoded.get_or_fill(number, block.rows * block.cols, |out| {
                     decoder.decode(layer, block, packed.waves[number], coefficients, out);
                 });
-                visit(block, values);
+                visit(block, values, tiles);
             }
         }
         *backwards = !*backwards;
@@ -185,15 +190,15 @@ impl BlockDecoder {
         Self { bases, half: Vec::new(), used: Vec::new() }
     }
 
-    /// Writes wave and residual over zeros.
+    /// Writes wave and residual over zeros, column by column.
     fn decode(&mut self, layer: &Layer, block: &Block, wave: Packed128, coefficients: &[f32], out: &mut [f32]) {
         let (x, y) = wave.quantized_z(layer.gain());
-        Wave::new(block).add_to((f32::from_f64(x), f32::from_f64(y)), out, block.cols);
+        Wave::transposed(block).add_to((f32::from_f64(x), f32::from_f64(y)), out, block.rows);
         pulp::Arch::new().dispatch(AddResidual { decoder: self, layer, block, coefficients, out });
     }
 }
 
-/// `Dᵀ·C·D`, column basis first; rows of C without a coefficient cost nothing.
+/// The transpose of `Dᵀ·C·D`, row basis first; columns of C without a coefficient cost nothing.
 struct AddResidual<'a> {
     decoder: &'a mut BlockDecoder,
     layer: &'a Layer,
@@ -210,67 +215,17 @@ impl WithSimd for AddResidual<'_> {
         let Self { decoder: BlockDecoder { bases, half, used }, layer, block, coefficients, out } = self;
         let (of_rows, of_cols) = (&bases[&block.rows], &bases[&block.cols]);
         half.clear();
-        half.resize(block.rows * block.cols, 0.0);
+        half.resize(block.cols * block.rows, 0.0);
         used.clear();
-        used.resize(block.rows, false);
+        used.resize(block.cols, false);
         for (position, &c) in layer.positions(block).iter().zip(coefficients) {
-            let u = usize::from(position.u);
-            used[u] = true;
-            add_scaled(c, of_cols.row(position.v.into()), &mut half[u * block.cols..][..block.cols]);
+            let v = usize::from(position.v);
+            used[v] = true;
+            add_scaled(c, of_rows.row(position.u.into()), &mut half[v * block.rows..][..block.rows]);
         }
-        for (u, row) in half.chunks_exact(block.cols).enumerate().filter(|&(u, _)| used[u]) {
-            for (&weight, out) in of_rows.row(u).iter().zip(out.chunks_exact_mut(block.cols)) {
-                add_scaled(weight, row, out);
-            }
-        }
-    }
-}
-
-/// One block's share of `y += Δ·x`, to be compiled once for every instruction set.
-struct Forward<'a> {
-    block: &'a Block,
-    values: &'a [f32],
-    inputs: usize,
-    outputs: usize,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl WithSimd for Forward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, _: V) {
-        let Self { block, values, .. } = self;
-        for (x, y) in self.x.chunks_exact(self.inputs).zip(self.y.chunks_exact_mut(self.outputs)) {
-            let (x, y) = (&x[block.col..][..block.cols], &mut y[block.row..][..block.rows]);
-            for (y, row) in y.iter_mut().zip(values.chunks_exact(block.cols)) {
-                *y += dot(row, x);
-            }
-        }
-    }
-}
-
-/// One block's share of `grad_x += Δᵀ·grad_y`, likewise.
-struct Backward<'a> {
-    block: &'a Block,
-    values: &'a [f32],
-    inputs: usize,
-    outputs: usize,
-    grad_y: &'a [f32],
-    grad_x: &'a mut [f32],
-}
-
-impl WithSimd for Backward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, _: V) {
-        let Self { block, values, .. } = self;
-        for (x, y) in self.grad_x.chunks_exact_mut(self.inputs).zip(self.grad_y.chunks_exact(self.outputs)) {
-            let (x, y) = (&mut x[block.col..][..block.cols], &y[block.row..][..block.rows]);
-            for (&y, row) in y.iter().zip(values.chunks_exact(block.cols)) {
-                add_scaled(y, row, x);
+        for (v, column) in half.chunks_exact(block.rows).enumerate().filter(|&(v, _)| used[v]) {
+            for (&weight, out) in of_cols.row(v).iter().zip(out.chunks_exact_mut(block.rows)) {
+                add_scaled(weight, column, out);
             }
         }
     }

@@ -18,8 +18,8 @@ pub const QUARTER_TURN: u32 = 1 << (TURN_BITS - 2);
 /// `2⁴⁴/K`.
 pub(crate) const INVERSE_GAIN_Q44: u64 = 15_107_911_411_580;
 
-/// Phases that are rotated side by side: one AVX-512 register.
-pub(crate) const LANES: usize = 16;
+/// Phases that are rotated side by side: two AVX-512 registers, so that one waits less for the other.
+pub(crate) const LANES: usize = 32;
 /// The angle's unit is 2⁻³² turns: a phase and eight guard bits.
 const GUARD_BITS: u32 = 8;
 /// `atan 2⁻ⁱ` in 2⁻³² turns, for `i = 1, 2, …, 24`.

@@ -39,6 +39,7 @@
 //! | what no code can do with white noise | `shannon.rs` |
 //! | a weight as an angle, a derivative order and a radius, in 8 or 16 bits | `cyclic.rs` |
 //! | Δ built block by block, so many bytes of it kept | `cached.rs`, `lru.rs` |
+//! | Δ built block by block, so many bytes of it kept | `cached.rs`, `lru.rs`, `block_product.rs` |
 //! | the lanes by bit-planes, with the error that is left | `progressive.rs` |
 //! | a sparse product by row masks | `masked.rs` |
 
@@ -51,6 +52,7 @@ mod axis;
 
 mod adam;
 mod basis;
+mod block_product;
 mod cached;
 mod catchup;
 mod cosine;

@@ -119,6 +119,13 @@ impl Wave {
         }
     }
 
+    /// The wave of the transposed block, `cols`×`rows`.
+    #[must_use]
+    pub fn transposed(block: &Block) -> Self {
+        let Self { norm, rows, cols } = Self::new(block);
+        Self { norm, rows: cols, cols: rows }
+    }
+
     /// Adds the wave of `z = (x, y)` to a matrix of which the block is a part: `values` begins with the
     /// block's first element, and `stride` elements further begins its next row.
     ///
@@ -206,6 +213,12 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a.iter().zip(b) {
         for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let ((a, a_rest), (b, b_rest)) = (a_rest.as_chunks::<4>(), b_rest.as_chunks::<4>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..4 {
             sums[lane] += a[lane] * b[lane];
         }
     }
