@@ -403,7 +403,8 @@ mod tests {
 
         #[test]
         fn the_midpoint_is_inside_the_hull(
-            points in prop::collection::vec((points(), 0.0..3.0f64), 1..6), direction in prop::array::uniform3(-1.0..1.0f64),
+            points in prop::collection::vec((points(), 0.0..3.0f64), 1..6),
+            direction in prop::array::uniform3(-1.0..1.0f64),
         ) {
             prop_assume!(points.iter().any(|(_, w)| *w > 0.0));
             let points: Vec<_> = points.iter().map(|(p, w)| (klein(p), *w)).collect();

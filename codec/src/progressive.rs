@@ -1,19 +1,21 @@
 //! A layer's lanes by bit-planes: the high bits of every coefficient first, the rest if the caller asks.
 //!
 //! ```text
-//!  [version 1: u8][planes P: u8][wave exponent: i8][residual exponent: i8][lanes n: u32]     little-endian
-//!  [signs: ⌈n/8⌉] [plane 0: ⌈n/8⌉] [plane 1: ⌈n/8⌉] … [plane P−1: ⌈n/8⌉]                    lane l is bit l%8 of byte l/8
+//!  [version 1: u8][planes P: u8][wave exponent: i8][residual exponent: i8][lanes n: u32]   little-endian
+//!  [signs: ⌈n/8⌉] [plane 0: ⌈n/8⌉] [plane 1: ⌈n/8⌉] … [plane P−1: ⌈n/8⌉]      lane l is bit l%8 of byte l/8
 //! ```
 //!
 //! A lane is a sign and a magnitude `m·2^(E−P)`, `m` below `2^P` and rounded to nearest; E is one for the
 //! waves and one for the residuals. Plane k holds the bit of weight `2^(E−k−1)`. Any prefix that holds the signs
 //! is an approximation: after k planes, with step `s = 2^(E−k)` and quantum `q = 2^(E−P)`, a lane whose bits
 //! are zero so far reads as 0 and errs by at most `s − q/2`; any other reads as the middle of what its
-//! bits leave open and errs by at most `s/2`. (Embedded coding by planes with a dead zone: J. M. Shapiro, *Embedded Image Coding
-//! Using Zerotrees of Wavelet Coefficients*, 1993, without the trees: drawn positions have no neighbours.)
+//! bits leave open and errs by at most `s/2`. (Embedded coding by planes with a dead zone: J. M. Shapiro,
+//! *Embedded Image Coding Using Zerotrees of Wavelet Coefficients*, 1993, without the trees: drawn
+//! positions have no neighbours.)
 //!
-//! **From lanes to Δ.** The residual's basis is orthonormal, and so is a drawn wave's pair: neither
-//! `2u` nor `2v` is a multiple of twice its edge but for 0, so `Σ cos 2φ = Σ sin 2φ = 0`. Hence
+//! **From lanes to Δ.** The residual's basis is orthonormal, and so is a drawn wave's pair: u and v are
+//! below their edges and not both 0, so `Σ cos 2φ = Σ sin 2φ = 0` over the block. (A 1×1 block's wave is a
+//! constant of norm 1 in x and nothing in y.) Hence
 //! `‖error‖_F ≤ ‖wave lanes' error‖ + ‖residual lanes' error‖`, over the whole layer as its blocks do not
 //! overlap; the two bases are not orthogonal to one another, so it is the sum, at most √2 of their joint norm.
 //!
