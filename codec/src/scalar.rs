@@ -3,7 +3,7 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul, Neg, Sub};
 
-use crate::transpose::{SQUARE, Turn, by_elements};
+use crate::apply::transpose::{SQUARE, Turn, by_elements};
 
 /// What a kernel needs of its float beyond arithmetic; closed, because only two floats have it.
 mod sealed {

@@ -5,10 +5,11 @@
 //! So the lanes of every mode are those that Seed0 holds (`inference_lanes`), and what is compared is the
 //! arithmetic, against `direct` in `f64`.
 
+use packfed_codec::apply::{CachedDelta, MASK_EDGE_MAX, MaskedBlock, Progressive, encode_planes, inference_lanes};
+use packfed_codec::wave::{IntegerWave, Steps, Wave};
 use packfed_codec::{
-    Basis, Block, CachedDelta, Direct, IntegerWave, Layer, LayerSpec, Layout, MASK_EDGE_MAX, MaskedBlock, Merger,
-    Packed128, PackedLayer, Profile, Progressive, Scalar, Seed, Steps, Stream, Wave, Window, encode_planes,
-    inference_lanes,
+    Basis, Block, Direct, Layer, LayerSpec, Layout, Merger, Packed128, PackedLayer, Profile, Scalar, Seed, Stream,
+    Window,
 };
 use proptest::prelude::*;
 
@@ -62,7 +63,7 @@ impl Case {
         let narrow = |values: &[f32]| values.iter().map(|&v| S::from_f64(v.into())).collect::<Vec<S>>();
         let mut y = vec![S::ZERO; self.tokens * self.edges().0];
         let spectrum = direct.forward(&coefficients, &narrow(&self.x), &mut y);
-        let gradients = direct.backward(&coefficients, &spectrum, &narrow(&self.grad_y), &Self::window(), true);
+        let gradients = direct.backward(&coefficients, &spectrum, &narrow(&self.grad_y), &direct.trained(&Self::window()), true);
         let grad_x = gradients.input.expect("it was asked for");
         Applied { mode, y: wide(&y), grad_x: wide(&grad_x), lanes: Some(wide(&gradients.lanes)) }
     }

@@ -1,6 +1,7 @@
 //! Bit-planes: bounds that hold at every plane, bytes that are pinned, and bytes that are hostile.
 
-use packfed_codec::{Direct, Layer, LayerSpec, Layout, PlaneError, Progressive, Seed, encode_planes};
+use packfed_codec::apply::{PlaneError, Progressive, encode_planes};
+use packfed_codec::{Direct, Layer, LayerSpec, Layout, Seed};
 use proptest::prelude::*;
 
 /// 3×2 blocks, the smallest of 1×3, and 66 lanes.

@@ -2,10 +2,9 @@
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use packfed_codec::{
-    Derivative, HASHED_START, HashedTarget, HybridFormat, HybridPlan, Packed64, Radial128, RadialTarget, SMOOTH,
-    Selection, ShannonGuard, Training, Transform, captured_energy, encode_matrix, rmse,
-};
+use packfed_codec::family::hybrid::{HybridFormat, HybridPlan, SMOOTH, Selection, Transform, encode_matrix};
+use packfed_codec::family::{Derivative, HASHED_START, HashedTarget, Packed64, Radial128, RadialTarget, Training};
+use packfed_codec::quality::{ShannonGuard, captured_energy, rmse};
 use serde::Serialize;
 
 use crate::Options;

@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use packfed_codec::{Derivative, Fit, HASHED_START, HashedTarget, Packed64, Radial128, RadialTarget, Training, rmse};
+use packfed_codec::family::{Derivative, Fit, HASHED_START, HashedTarget, Packed64, Radial128, RadialTarget, Training};
+use packfed_codec::quality::rmse;
 use serde::Serialize;
 
 use crate::codes::{Hybrid, encode_hybrid};

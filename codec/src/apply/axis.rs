@@ -9,11 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::apply::cosine::{Cosine, Place};
+use crate::apply::tile;
+use crate::apply::transpose::Turn;
 use crate::basis::dst_matrix;
-use crate::cosine::{Cosine, Place};
 use crate::scalar::Scalar;
-use crate::tile;
-use crate::transpose::Turn;
 
 /// An edge of the matrix.
 #[derive(Clone, Debug)]

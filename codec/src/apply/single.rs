@@ -4,10 +4,10 @@
 //! come from the same transform, of the vector with every second sign changed:
 //! `S_v(j) = (−1)^j·D_{B−v}(j)`. It knows no coefficients.
 
-use crate::axis::{Axis, Segment};
+use crate::apply::axis::{Axis, Segment};
+use crate::apply::tile::{self, Place};
+use crate::apply::transpose::{SQUARE, Turn};
 use crate::scalar::Scalar;
-use crate::tile::{self, Place};
-use crate::transpose::{SQUARE, Turn};
 
 /// Segments that are transformed together.
 const TOGETHER: usize = SQUARE;

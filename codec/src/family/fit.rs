@@ -1,10 +1,10 @@
 //! Fitting a closed-form block to its values: what to fit, how long, and what came out.
 //!
-//! The loop is [`Adam`](crate::Adam) on a gradient that the block hands in. It does not know any block's formula.
+//! The loop is [`Adam`](crate::family::Adam) on a gradient that the block hands in. It does not know any block's formula.
 
 use thiserror::Error;
 
-use crate::adam::{Adam, AdamRates};
+use crate::family::adam::{Adam, AdamRates};
 
 /// How long a block is trained, and with which rates.
 #[derive(Clone, Copy, Debug, PartialEq)]

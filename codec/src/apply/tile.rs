@@ -5,8 +5,8 @@
 //! are zero throughout. Sums over features run in one fixed order whatever `W` or the instruction set, so
 //! neither shows in a result. It knows no blocks and no bases.
 
+use crate::apply::transpose::{SQUARE, Turn};
 use crate::scalar::Scalar;
-use crate::transpose::{SQUARE, Turn};
 
 /// A tokens×features matrix in row-major order, and the tile of it that is meant.
 #[derive(Clone, Copy)]

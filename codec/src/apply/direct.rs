@@ -18,13 +18,13 @@ use std::collections::BTreeSet;
 
 use pulp::{Simd, WithSimd};
 
-use crate::axis::Axis;
+use crate::apply::axis::Axis;
+use crate::apply::single;
+use crate::apply::tile::{Sparse, add_products, total};
+use crate::apply::transpose::Turn;
 use crate::basis::alpha;
 use crate::layout::{Block, Layer, WAVE_LANES};
 use crate::scalar::Scalar;
-use crate::single;
-use crate::tile::{Sparse, add_products, total};
-use crate::transpose::Turn;
 use crate::window::Window;
 
 /// Products that a wave is made of.

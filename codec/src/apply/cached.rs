@@ -12,12 +12,12 @@ use std::sync::OnceLock;
 
 use pulp::{Simd, WithSimd};
 
+use crate::apply::block_product::{BlockProduct, Direction, Tiles};
+use crate::apply::direct::Direct;
+use crate::apply::lru::{CacheStatistics, Lru};
+use crate::apply::merged::PackedLayer;
 use crate::basis::Basis;
-use crate::block_product::{BlockProduct, Direction, Tiles};
-use crate::direct::Direct;
 use crate::layout::{Block, Layer};
-use crate::lru::{CacheStatistics, Lru};
-use crate::merged::PackedLayer;
 use crate::packed::Packed128;
 use crate::scalar::Scalar;
 use crate::wave::Wave;
@@ -138,7 +138,7 @@ impl CachedDelta {
         let direct = self.direct.get_or_init(|| Direct::new(&self.layer));
         let coefficients = direct.coefficients(&inference_lanes(&self.layer, &self.packed));
         let spectrum = direct.forward(&coefficients, x, &mut vec![0.0; grad_y.len()]);
-        direct.backward(&coefficients, &spectrum, grad_y, window, false).lanes
+        direct.backward(&coefficients, &spectrum, grad_y, &direct.trained(window), false).lanes
     }
 
     /// Blocks down and across.

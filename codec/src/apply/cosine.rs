@@ -18,7 +18,7 @@
 
 use std::f64::consts::{FRAC_PI_4, PI, SQRT_2};
 
-use crate::leaf::Angles;
+use crate::apply::leaf::Angles;
 use crate::scalar::Scalar;
 
 /// Where a coefficient stands after the transform, and what it must be multiplied by there.

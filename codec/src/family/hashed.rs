@@ -13,8 +13,8 @@
 use std::f64::consts::TAU;
 use std::sync::LazyLock;
 
-use crate::fit::{Fit, FitError, Training, check_start, check_values, descend};
-use crate::metrics::mean_square_difference;
+use crate::family::fit::{Fit, FitError, Training, check_start, check_values, descend};
+use crate::quality::mean_square_difference;
 use crate::scalar::Scalar;
 
 /// One block of the hashed pattern: radius and angle as Q0.32, any bits valid.

@@ -95,7 +95,7 @@ impl HybridBasis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hybrid::{HybridEncoder, HybridFormat, Selection, Transform};
+    use crate::family::hybrid::{HybridEncoder, HybridFormat, Selection, Transform};
     use crate::seed::Seed;
 
     /// The block's values from their definition, in f64.

@@ -241,7 +241,7 @@ mod tests {
 
     use super::*;
     use crate::basis::dct_matrix;
-    use crate::metrics::captured_energy;
+    use crate::quality::metrics::captured_energy;
     use crate::scalar::Scalar;
     use crate::seed::Seed;
 

@@ -23,8 +23,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::cordic::{INVERSE_GAIN_Q44, LANES, Steps, TURN_BITS, rotate_lanes};
 use crate::packed::Packed128;
+use crate::wave::cordic::{INVERSE_GAIN_Q44, LANES, Steps, TURN_BITS, rotate_lanes};
 
 /// Fraction bits of Seed0's radius.
 const RADIUS_BITS: u32 = 20;

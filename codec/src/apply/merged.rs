@@ -134,7 +134,7 @@ fn add_wave(values: &mut [f32], block: &Block, (x, y): (f64, f64)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::direct::Direct;
+    use crate::apply::direct::Direct;
     use crate::layout::{LayerSpec, Layout};
     use crate::quantize::Encoder;
     use crate::quantize::Scales;

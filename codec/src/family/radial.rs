@@ -13,8 +13,8 @@
 
 use thiserror::Error;
 
-use crate::fit::{Fit, FitError, Training, check_start, check_values, descend};
-use crate::metrics::mean_square_difference;
+use crate::family::fit::{Fit, FitError, Training, check_start, check_values, descend};
+use crate::quality::mean_square_difference;
 use crate::scalar::Scalar;
 
 /// One block of the radial pattern: an inference seed of integers and a training seed of two floats.
