@@ -106,6 +106,7 @@ pub struct Layer {
     blocks: Vec<Block>,
     positions: Vec<Position>,
     lanes: Range<usize>,
+    residual_min: usize,
 }
 
 impl Layer {
@@ -127,6 +128,11 @@ impl Layer {
         &self.positions[block.position..block.position + block.residual]
     }
 
+    /// Residual positions of the block that has the fewest.
+    pub(crate) const fn residual_min(&self) -> usize {
+        self.residual_min
+    }
+
     /// Where the layer's lanes lie in the state.
     #[must_use]
     pub fn lanes(&self) -> Range<usize> {
@@ -141,7 +147,13 @@ impl Layer {
 
     fn new(index: usize, spec: LayerSpec, seed: &Seed, first_lane: usize) -> Result<Self, LayoutError> {
         check(index, &spec)?;
-        let mut layer = Self { blocks: Vec::new(), positions: Vec::new(), lanes: first_lane..first_lane, spec };
+        let mut layer = Self {
+            blocks: Vec::new(),
+            positions: Vec::new(),
+            lanes: first_lane..first_lane,
+            residual_min: usize::MAX,
+            spec,
+        };
         for row in (0..layer.spec.rows).step_by(layer.spec.block) {
             for col in (0..layer.spec.cols).step_by(layer.spec.block) {
                 layer.push_block(index, row, col, seed)?;
@@ -168,6 +180,7 @@ impl Layer {
             position,
         };
         self.lanes.end += block.lanes().len();
+        self.residual_min = self.residual_min.min(block.residual);
         if self.lanes.end > LANES_MAX {
             return Err(LayoutError::TooManyLanes { layer: index });
         }

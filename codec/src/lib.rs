@@ -22,9 +22,9 @@
 //! | orthonormal cosine and sine bases | `basis.rs` |
 //! | which residual lanes a round trains | `window.rs` |
 //! | 16 bytes | `word.rs` |
-//! | floats to words and back | `quantize.rs` |
+//! | floats to words and back | `quantize.rs`, `pack.rs` |
 //! | the integer model | `state.rs` |
-//! | the exact sum of many updates | `tally.rs` |
+//! | the exact sum of many updates | `tally.rs`, `fold.rs` |
 //! | what a replica has missed, entropy-coded | `catchup.rs` |
 //! | `Δ·x` and its gradients, in five ways | [`apply`] |
 //! | a wave from its 64 bits, with integers or vectorised; points of the disk | [`wave`] |
@@ -35,7 +35,9 @@ pub mod apply;
 mod basis;
 mod catchup;
 pub mod family;
+mod fold;
 mod layout;
+mod pack;
 mod packed;
 pub mod quality;
 mod quantize;
@@ -50,6 +52,7 @@ mod word;
 pub use apply::{Coefficients, Direct, Gradients, Merger, PackedLayer, Spectrum, Trained};
 pub use basis::{Basis, dct_matrix, dst_matrix};
 pub use catchup::{CatchUpError, decode_catch_up, encode_catch_up, encode_step};
+pub use fold::Update;
 pub use layout::{Block, Frequency, Layer, LayerSpec, Layout, LayoutDigest, LayoutError, Position, WAVE_LANES};
 pub use packed::{Packed128, PackedError};
 pub use quantize::{Clips, EncodeError, Encoded, Encoder, Scales, decode_words};

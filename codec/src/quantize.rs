@@ -6,9 +6,10 @@
 
 use thiserror::Error;
 
-use crate::layout::{Layout, WAVE_LANES};
+use crate::layout::Layout;
+use crate::pack::{PackLayers, Padding, Rounding, UnpackLayers};
 use crate::scalar::Scalar;
-use crate::seed::{Seed, Stream};
+use crate::seed::Seed;
 use crate::state::QUANTUM_EXPONENT;
 use crate::window::{Slot, Window};
 use crate::word::{Profile, WIDTH_MAX, WORD_BYTES};
@@ -107,10 +108,10 @@ pub enum EncodeError {
 /// Quantizes slot values to words under one assignment.
 #[derive(Clone, Debug)]
 pub struct Encoder<'a> {
-    layout: &'a Layout,
-    profile: Profile,
-    window: Window,
-    scales: &'a [Scales],
+    pub(crate) layout: &'a Layout,
+    pub(crate) profile: Profile,
+    pub(crate) window: Window,
+    pub(crate) scales: &'a [Scales],
 }
 
 impl<'a> Encoder<'a> {
@@ -128,8 +129,7 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// If the number of values is wrong or one is not finite.
     pub fn stochastic<S: Scalar>(&self, values: &[S], seed: &Seed) -> Result<Encoded, EncodeError> {
-        let mut stream: Stream = seed.stream();
-        self.encode(values, |scaled| (scaled + f64::from(stream.bits_32()) / (1u64 << 32) as f64).floor())
+        self.encode(values, Rounding::Stochastic(Box::new(seed.stream())))
     }
 
     /// Encodes with rounding to nearest, ties to even.
@@ -137,51 +137,50 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// If the number of values is wrong or one is not finite.
     pub fn nearest<S: Scalar>(&self, values: &[S]) -> Result<Encoded, EncodeError> {
-        self.encode(values, f64::round_ties_even)
+        self.encode(values, Rounding::Nearest)
     }
 
-    fn encode<S: Scalar>(&self, values: &[S], mut round: impl FnMut(f64) -> f64) -> Result<Encoded, EncodeError> {
-        let width = self.window.width();
-        let slots = self.layout.blocks() * width;
+    fn encode<S: Scalar>(&self, values: &[S], rounding: Rounding) -> Result<Encoded, EncodeError> {
+        let slots = self.layout.blocks() * self.window.width();
         if values.len() != slots {
             return Err(EncodeError::ValueCount { found: values.len(), slots });
         }
-        if let Some(slot) = values.iter().position(|v| !v.to_f64().is_finite()) {
+        if !values.iter().fold(true, |finite, v| finite & v.to_f64().is_finite()) {
+            let slot = values.iter().position(|v| !v.to_f64().is_finite()).expect("one value is not finite");
             return Err(EncodeError::NotFinite { slot });
         }
-        let mut words = Vec::with_capacity(self.layout.blocks() * WORD_BYTES);
-        let mut clips = vec![Clips::default(); self.layout.layers().len()];
-        let mut block_values = values.chunks_exact(width);
-        for ((layer, &scales), clips) in self.layout.layers().iter().zip(self.scales).zip(&mut clips) {
-            for (block, values) in layer.blocks().iter().zip(&mut block_values) {
-                let mut lanes = [0; WIDTH_MAX];
-                let used = self.window.lanes(block).count();
-                for (lane, (q, value)) in lanes.iter_mut().zip(values).take(used).enumerate() {
-                    let scaled = value.to_f64() * 2f64.powi(-i32::from(scales.exponent(lane < WAVE_LANES)));
-                    *q = clip(round(scaled), self.profile.lane_max(lane), lane, clips);
-                }
-                words.extend_from_slice(&self.profile.pack(&lanes[..used]));
-            }
-        }
-        Ok(Encoded { words, clips })
+        let mut encoded = Encoded {
+            words: vec![0; self.layout.blocks() * WORD_BYTES],
+            clips: vec![Clips::default(); self.layout.layers().len()],
+        };
+        let run = PackLayers { encoder: self, values, encoded: &mut encoded, rounding };
+        pulp::Arch::new().dispatch(run);
+        Ok(encoded)
     }
-}
 
-fn clip(rounded: f64, max: i32, lane: usize, clips: &mut Clips) -> i32 {
-    let bound = f64::from(max);
-    if rounded.abs() > bound {
-        *(if lane < WAVE_LANES { &mut clips.wave } else { &mut clips.residual }) += 1;
+    /// The values that words stand for, slot by slot: the inverse of encoding, exact.
+    ///
+    /// # Errors
+    /// If the words are not 16 bytes a block, or there is not one value a slot, or a lane without a position is not
+    /// zero.
+    pub fn decode(&self, words: &[u8], values: &mut [f32]) -> Result<(), EncodeError> {
+        let (chunks, rest) = words.as_chunks::<WORD_BYTES>();
+        if chunks.len() != self.layout.blocks() || !rest.is_empty() {
+            return Err(EncodeError::WordBytes { found: words.len(), blocks: self.layout.blocks() });
+        }
+        let slots = self.layout.blocks() * self.window.width();
+        if values.len() != slots {
+            return Err(EncodeError::ValueCount { found: values.len(), slots });
+        }
+        pulp::Arch::new().dispatch(UnpackLayers { encoder: self, words: chunks, values });
+        Padding::of(self.layout, self.profile).check(self.profile, chunks)
     }
-    #[expect(clippy::cast_possible_truncation, reason = "held within ±max")]
-    let q = rounded.clamp(-bound, bound) as i32;
-    q
 }
 
 /// Reads words in place and hands every slot and its integer to `visit`, in layout order.
 ///
 /// # Errors
-/// If the length is not 16 bytes a block, or a lane without a position is not zero. Nothing is
-/// visited when the length is wrong; slots before a bad padding lane have been.
+/// If the length is not 16 bytes a block, or a lane without a position is not zero; then nothing has been visited.
 pub fn decode_words(
     layout: &Layout,
     profile: Profile,
@@ -193,17 +192,12 @@ pub fn decode_words(
     if chunks.len() != layout.blocks() || !rest.is_empty() {
         return Err(EncodeError::WordBytes { found: words.len(), blocks: layout.blocks() });
     }
+    Padding::of(layout, profile).check(profile, chunks)?;
     let mut lanes = [0; WIDTH_MAX];
     for block in Window::new(profile, turn).blocks(layout) {
         profile.unpack(&chunks[block.number], &mut lanes);
-        let mut used = 0;
         for (slot, &q) in block.slots().zip(&lanes) {
             visit(slot, q);
-            used += 1;
-        }
-        if let Some(extra) = lanes[used..profile.width()].iter().position(|&q| q != 0) {
-            let lane = used + extra;
-            return Err(EncodeError::Padding { block: block.number, lane, value: lanes[lane] });
         }
     }
     Ok(())

@@ -101,6 +101,20 @@ impl Stream {
         u32::from_le_bytes(self.take())
     }
 
+    /// As many draws of [`Stream::bits_32`], in the same order.
+    pub fn fill_32(&mut self, out: &mut [u32]) {
+        for out in out.chunks_mut(BUFFER_BYTES / 4) {
+            if self.used == BUFFER_BYTES && out.len() == BUFFER_BYTES / 4 {
+                self.reader.fill(&mut self.buffer);
+                for (out, bytes) in out.iter_mut().zip(self.buffer.as_chunks().0) {
+                    *out = u32::from_le_bytes(*bytes);
+                }
+            } else {
+                out.fill_with(|| self.bits_32());
+            }
+        }
+    }
+
     /// 64 uniform bits.
     pub fn bits_64(&mut self) -> u64 {
         u64::from_le_bytes(self.take())

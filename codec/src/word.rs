@@ -90,19 +90,14 @@ impl Profile {
     #[must_use]
     pub fn pack(self, lanes: &[i32]) -> Word {
         assert!(lanes.len() <= self.width(), "{} lanes for a word of {}", lanes.len(), self.width());
-        let mut word = [0; WORD_BYTES];
-        for (lane, &q) in lanes.iter().enumerate() {
+        for (lane, q) in lanes.iter().enumerate() {
             let max = self.lane_max(lane);
-            assert!((-max - 1..=max).contains(&q), "lane {lane} is {q}, its field holds ±{max}");
-            let [low, high, ..] = q.to_le_bytes();
-            match (self, lane) {
-                (Self::Plain, 0 | 1) => word[2 * lane..2 * lane + 2].copy_from_slice(&[low, high]),
-                (Self::Plain, _) => word[2 + lane] = low,
-                (Self::Nibble, 0 | 1) => word[lane] = low,
-                (Self::Nibble, _) => word[1 + lane / 2] |= (low & 0xf) << (4 * (lane % 2)),
-            }
+            assert!((-max - 1..=max).contains(q), "lane {lane} is {q}, its field holds ±{max}");
         }
-        word
+        match self {
+            Self::Plain => Plain::pack(&padded(lanes)),
+            Self::Nibble => Nibble::pack(&padded(lanes)),
+        }
     }
 
     /// The lanes of any 128 bits, wave first, into the first [`Profile::width`] elements of `lanes`.
@@ -110,24 +105,85 @@ impl Profile {
     /// # Panics
     /// If `lanes` is shorter than the profile's width.
     pub fn unpack(self, word: &Word, lanes: &mut [i32]) {
-        let signed = |byte: u8| i32::from(byte.cast_signed());
         match self {
-            Self::Plain => {
-                lanes[0] = i32::from(i16::from_le_bytes([word[0], word[1]]));
-                lanes[1] = i32::from(i16::from_le_bytes([word[2], word[3]]));
-                for (lane, &byte) in lanes[2..14].iter_mut().zip(&word[4..]) {
-                    *lane = signed(byte);
-                }
-            }
-            Self::Nibble => {
-                lanes[0] = signed(word[0]);
-                lanes[1] = signed(word[1]);
-                for (pair, &byte) in lanes[2..30].chunks_exact_mut(2).zip(&word[2..]) {
-                    pair[0] = signed(byte << 4) >> 4;
-                    pair[1] = signed(byte) >> 4;
-                }
-            }
+            Self::Plain => lanes[..PLAIN_WIDTH].copy_from_slice(&Plain::unpack(word)),
+            Self::Nibble => lanes[..NIBBLE_WIDTH].copy_from_slice(&Nibble::unpack(word)),
         }
+    }
+}
+
+fn padded<const W: usize>(lanes: &[i32]) -> [i32; W] {
+    let mut all = [0; W];
+    all[..lanes.len()].copy_from_slice(lanes);
+    all
+}
+
+/// One profile's bits, for kernels that know it when they are compiled. Lanes are within their fields.
+pub(crate) trait Packing<const W: usize> {
+    /// All lanes to a word.
+    fn pack(lanes: &[i32; W]) -> Word;
+    /// All lanes of a word.
+    fn unpack(word: &Word) -> [i32; W];
+}
+
+/// [`Profile::Plain`].
+pub(crate) struct Plain;
+/// Lanes of a plain word.
+pub(crate) const PLAIN_WIDTH: usize = Profile::Plain.width();
+
+impl Packing<PLAIN_WIDTH> for Plain {
+    #[inline(always)]
+    fn pack(lanes: &[i32; PLAIN_WIDTH]) -> Word {
+        let mut word = [0; WORD_BYTES];
+        let [x_low, x_high, ..] = lanes[0].to_le_bytes();
+        let [y_low, y_high, ..] = lanes[1].to_le_bytes();
+        word[..4].copy_from_slice(&[x_low, x_high, y_low, y_high]);
+        for (byte, q) in word[4..].iter_mut().zip(&lanes[2..]) {
+            [*byte, ..] = q.to_le_bytes();
+        }
+        word
+    }
+
+    #[inline(always)]
+    fn unpack(word: &Word) -> [i32; PLAIN_WIDTH] {
+        let mut lanes = [0; PLAIN_WIDTH];
+        lanes[0] = i32::from(i16::from_le_bytes([word[0], word[1]]));
+        lanes[1] = i32::from(i16::from_le_bytes([word[2], word[3]]));
+        for (lane, &byte) in lanes[2..].iter_mut().zip(&word[4..]) {
+            *lane = i32::from(byte.cast_signed());
+        }
+        lanes
+    }
+}
+
+/// [`Profile::Nibble`].
+pub(crate) struct Nibble;
+/// Lanes of a nibble word.
+pub(crate) const NIBBLE_WIDTH: usize = Profile::Nibble.width();
+
+impl Packing<NIBBLE_WIDTH> for Nibble {
+    #[inline(always)]
+    fn pack(lanes: &[i32; NIBBLE_WIDTH]) -> Word {
+        let mut word = [0; WORD_BYTES];
+        let low = |q: i32| q.to_le_bytes()[0];
+        word[0] = low(lanes[0]);
+        word[1] = low(lanes[1]);
+        for (byte, pair) in word[2..].iter_mut().zip(lanes[2..].as_chunks::<2>().0) {
+            *byte = low(pair[0]) & 0xf | low(pair[1]) << 4;
+        }
+        word
+    }
+
+    #[inline(always)]
+    fn unpack(word: &Word) -> [i32; NIBBLE_WIDTH] {
+        let signed = |byte: u8| i32::from(byte.cast_signed());
+        let mut lanes = [0; NIBBLE_WIDTH];
+        lanes[0] = signed(word[0]);
+        lanes[1] = signed(word[1]);
+        for (pair, &byte) in lanes[2..].as_chunks_mut::<2>().0.iter_mut().zip(&word[2..]) {
+            *pair = [signed(byte << 4) >> 4, signed(byte) >> 4];
+        }
+        lanes
     }
 }
 

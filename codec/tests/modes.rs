@@ -63,7 +63,8 @@ impl Case {
         let narrow = |values: &[f32]| values.iter().map(|&v| S::from_f64(v.into())).collect::<Vec<S>>();
         let mut y = vec![S::ZERO; self.tokens * self.edges().0];
         let spectrum = direct.forward(&coefficients, &narrow(&self.x), &mut y);
-        let gradients = direct.backward(&coefficients, &spectrum, &narrow(&self.grad_y), &direct.trained(&Self::window()), true);
+        let gradients =
+            direct.backward(&coefficients, &spectrum, &narrow(&self.grad_y), &direct.trained(&Self::window()), true);
         let grad_x = gradients.input.expect("it was asked for");
         Applied { mode, y: wide(&y), grad_x: wide(&grad_x), lanes: Some(wide(&gradients.lanes)) }
     }

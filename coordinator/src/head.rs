@@ -282,12 +282,12 @@ mod tests {
 
     /// A round whose lanes all have the same uneven updates, from a seed.
     fn tally(layout: &Layout, seed: u64) -> Tally {
-        let mut tally = Tally::new(layout, Profile::Plain, 0);
+        let mut tally = Tally::new(layout, Profile::Plain);
         let mut stream = Seed::from_number(seed).stream();
         for weight in [3, 5] {
             let values: Vec<f64> = (0..layout.blocks() * 14).map(|_| stream.unit() - 0.4).collect();
             let words = Encoder::new(layout, Profile::Plain, 0, &SCALES).unwrap().nearest(&values).unwrap().words;
-            tally.add(layout, &words, weight).unwrap();
+            tally.add(&words, weight).unwrap();
         }
         tally
     }
@@ -360,7 +360,7 @@ mod tests {
     fn an_empty_round_changes_nothing() {
         let mut head = committed(average(), 2);
         let before = head.record().clone();
-        let empty = Tally::new(&layout(), Profile::Plain, 2);
+        let empty = Tally::new(&layout(), Profile::Plain);
         assert_eq!(head.commit(&empty, 2, &SCALES), Err(HeadError::Empty));
         assert_eq!(head.record(), &before);
     }

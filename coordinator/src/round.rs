@@ -41,7 +41,7 @@ impl Reporting {
     /// A round that nobody has reported to.
     #[must_use]
     pub fn new(plan: &RunPlan, open: OpenRound) -> Self {
-        let tally = Tally::new(plan.layout(), plan.raw().profile, open.turn);
+        let tally = Tally::new(plan.layout(), plan.raw().profile);
         let mut lanes = vec![[0; 2]; plan.layout().layers().len()];
         let window = Window::new(plan.raw().profile, open.turn);
         window.for_each_slot(plan.layout(), |slot| lanes[slot.layer][usize::from(!slot.wave)] += 1);
@@ -92,7 +92,7 @@ impl Reporting {
     pub fn accept(&mut self, plan: &RunPlan, update: &Verified) -> Result<(), Rejection> {
         let header = update.header();
         self.check(plan, header)?;
-        self.tally.add(plan.layout(), update.payload(), header.examples).map_err(malformed)?;
+        self.tally.add(update.payload(), header.examples).map_err(malformed)?;
         let clipped = header.clipped.iter().map(|clips| [clips.wave, clips.residual]).collect();
         let accepted = Accepted { examples: header.examples, train_loss: header.train_loss, clipped };
         self.accepted.insert(header.worker, accepted);
