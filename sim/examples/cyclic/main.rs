@@ -9,7 +9,7 @@ mod weights;
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
-use packfed_codec::cyclic::RadiusMap;
+use packfed_codec::family::cyclic::RadiusMap;
 use packfed_sim::parallel;
 use packfed_sim::progress::Progress;
 use serde::Serialize;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor, Var};
 use packfed_codec::Seed;
-use packfed_codec::cyclic::RadiusMap;
+use packfed_codec::family::cyclic::RadiusMap;
 use packfed_sim::baseline::linear::linear;
 use packfed_sim::digits::{CLASSES, Digits, Labelled};
 use packfed_sim::stopwatch::Stopwatch;

@@ -6,7 +6,7 @@
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor, Var};
 use clap::ValueEnum;
-use packfed_codec::cyclic::{Code, Code8, Code16, CodedLayer, Parameters, Path, Quantizer};
+use packfed_codec::family::cyclic::{Code, Code8, Code16, CodedLayer, Parameters, Path, Quantizer};
 use packfed_worker::local::flat_values;
 
 use super::training::Setting;
