@@ -70,165 +70,219 @@ pub(crate) struct Fold<'a> {
 }
 
 impl WithSimd for Fold<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, _: V) {
-        let Self { profile, batch, blocks, sums } = self;
-        let weight = batch.iter().map(|&(_, weight)| i64::from(weight)).sum();
-        match profile {
-            Profile::Plain => {
-                let mut sums = sums.as_chunks_mut::<PLAIN_WIDTH>().0.iter_mut();
-                for first in blocks.clone().step_by(TILE) {
-                    let digits = add_tile(batch, first, blocks.end);
-                    for (digits, sums) in digits.iter().zip(&mut sums) {
-                        add_plain(digits, weight, sums);
-                    }
-                }
-            }
-            Profile::Nibble => {
-                let mut sums = sums.as_chunks_mut::<NIBBLE_WIDTH>().0.iter_mut();
-                for first in blocks.clone().step_by(TILE) {
-                    let (high, low) = add_nibbles(batch, first, blocks.end);
-                    for ((high, low), sums) in high.iter().zip(&low).zip(&mut sums) {
-                        add_nibble(high, low, weight, sums);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Four words of one update; beyond the last they are zero.
-#[inline(always)]
-fn tile(words: &[Word], first: usize, end: usize) -> [Word; TILE] {
-    if let Some(tile) = words[first..end].first_chunk() {
-        return *tile;
-    }
-    let mut tile = [[0; WORD_BYTES]; TILE];
-    tile[..end - first].copy_from_slice(&words[first..end]);
-    tile
-}
-
-/// Bytes of a plain word that are unsigned digits.
-const PLAIN_FLIP: [u8; WORD_BYTES] = [0x80, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-
-/// The weighted sums of a tile's bytes.
-#[inline(always)]
-fn add_tile(batch: &[Part<'_>], first: usize, end: usize) -> [[i32; WORD_BYTES]; TILE] {
-    let [mut a, mut b, mut c, mut d] = [[0i32; WORD_BYTES]; TILE];
-    for &(words, weight) in batch {
-        let [wa, wb, wc, wd] = tile(words, first, end);
-        add_bytes(&mut a, &wa, weight);
-        add_bytes(&mut b, &wb, weight);
-        add_bytes(&mut c, &wc, weight);
-        add_bytes(&mut d, &wd, weight);
-    }
-    [a, b, c, d]
-}
-
-#[inline(always)]
-fn add_bytes(sums: &mut [i32; WORD_BYTES], word: &Word, weight: i32) {
-    for ((sum, &byte), &flip) in sums.iter_mut().zip(word).zip(&PLAIN_FLIP) {
-        *sum += i32::from((byte ^ flip).cast_signed()) * weight;
-    }
-}
-
-#[inline(always)]
-fn add_plain(digits: &[i32; WORD_BYTES], weight: i64, sums: &mut [i64; PLAIN_WIDTH]) {
-    for (lane, sum) in sums[..WAVE_LANES].iter_mut().enumerate() {
-        *sum += 256 * i64::from(digits[2 * lane + 1]) + i64::from(digits[2 * lane]) + 128 * weight;
-    }
-    for (sum, &digit) in sums[WAVE_LANES..].iter_mut().zip(&digits[2 * WAVE_LANES..]) {
-        *sum += i64::from(digit);
-    }
-}
-
-/// Low halves of a nibble word's bytes that are signed.
-const NIBBLE_FLIP: [u8; WORD_BYTES] = [0, 0, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8];
-
-/// The weighted sums of a tile's high and low halves of bytes.
-#[inline(always)]
-fn add_nibbles(batch: &[Part<'_>], first: usize, end: usize) -> ([[i32; WORD_BYTES]; TILE], [[i32; WORD_BYTES]; TILE]) {
-    let (mut high, mut low) = ([[0i32; WORD_BYTES]; TILE], [[0i32; WORD_BYTES]; TILE]);
-    for &(words, weight) in batch {
-        let words = tile(words, first, end);
-        for ((high, low), word) in high.iter_mut().zip(&mut low).zip(&words) {
-            let (mut now_high, mut now_low) = (*high, *low);
-            for (((high, low), &byte), &flip) in now_high.iter_mut().zip(&mut now_low).zip(word).zip(&NIBBLE_FLIP) {
-                *high += i32::from(byte.cast_signed() >> 4) * weight;
-                *low += i32::from((byte ^ flip) & 0xf) * weight;
-            }
-            (*high, *low) = (now_high, now_low);
-        }
-    }
-    (high, low)
-}
-
-#[inline(always)]
-fn add_nibble(high: &[i32; WORD_BYTES], low: &[i32; WORD_BYTES], weight: i64, sums: &mut [i64; NIBBLE_WIDTH]) {
-    for (lane, sum) in sums[..WAVE_LANES].iter_mut().enumerate() {
-        *sum += 16 * i64::from(high[lane]) + i64::from(low[lane]);
-    }
-    let halves = high[WAVE_LANES..].iter().zip(&low[WAVE_LANES..]);
-    for (pair, (&high, &low)) in sums[WAVE_LANES..].as_chunks_mut::<2>().0.iter_mut().zip(halves) {
-        pair[0] += i64::from(low) - 8 * weight;
-        pair[1] += i64::from(high);
-    }
-}
-
-/// Largest magnitudes of the wave's and of the residual's lanes among words; compiled for every instruction set.
-pub(crate) struct Peaks<'a> {
-    pub(crate) profile: Profile,
-    pub(crate) words: &'a [Word],
-}
-
-impl WithSimd for Peaks<'_> {
+    /// Largest magnitudes of the wave's and of the residual's lanes.
     type Output = [u32; 2];
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, _: V) -> [u32; 2] {
         match self.profile {
-            Profile::Plain => plain_peaks(self.words),
-            Profile::Nibble => nibble_peaks(self.words),
+            Profile::Plain => self.fold::<PlainSums, PLAIN_WIDTH>(),
+            Profile::Nibble => self.fold::<NibbleSums, NIBBLE_WIDTH>(),
         }
     }
 }
 
-/// Lanes of a tile's bytes, whose extremes are kept apart until the end.
+impl Fold<'_> {
+    #[inline(always)]
+    fn fold<P: Sums<W>, const W: usize>(self) -> [u32; 2] {
+        let weight = self.batch.iter().map(|&(_, weight)| i64::from(weight)).sum();
+        let (sums, rest) = self.sums.as_chunks_mut::<W>().0.as_chunks_mut::<TILE>();
+        let mut peaks = P::NO_PEAKS;
+        for (sums, first) in sums.iter_mut().zip(self.blocks.clone().step_by(TILE)) {
+            let mut tile = P::default();
+            for (words, part) in self.batch {
+                let words = words[first..].first_chunk().expect("every update has every block");
+                tile.add(words, *part, &mut peaks);
+            }
+            tile.finish(weight, sums);
+        }
+        if !rest.is_empty() {
+            let first = self.blocks.end - rest.len();
+            let (mut tile, mut last) = (P::default(), [[0; W]; TILE]);
+            for (words, part) in self.batch {
+                let mut padded = [[0; WORD_BYTES]; TILE];
+                padded[..rest.len()].copy_from_slice(&words[first..self.blocks.end]);
+                tile.add(&padded, *part, &mut peaks);
+            }
+            tile.finish(weight, &mut last);
+            for (sums, last) in rest.iter_mut().zip(last) {
+                for (sum, last) in sums.iter_mut().zip(last) {
+                    *sum += last;
+                }
+            }
+        }
+        P::largest(&peaks)
+    }
+}
+
+/// The partial sums of one tile in one profile, and the extremes of its lanes so far.
+trait Sums<const W: usize>: Default {
+    /// Extremes, position by position of a tile.
+    type Peaks;
+    /// Of no word.
+    const NO_PEAKS: Self::Peaks;
+    /// Adds one update's tile.
+    fn add(&mut self, words: &[Word; TILE], weight: i32, peaks: &mut Self::Peaks);
+    /// Adds the partial sums to the wide ones, given the sum of weights.
+    fn finish(self, weight: i64, sums: &mut [[i64; W]; TILE]);
+    /// The largest magnitudes, of the wave and of the residual.
+    fn largest(peaks: &Self::Peaks) -> [u32; 2];
+}
+
+/// Bytes of a tile: one cache line.
 const LINE: usize = TILE * WORD_BYTES;
+/// Bytes of a plain word that are unsigned digits.
+const PLAIN_FLIP: [u8; WORD_BYTES] = [0x80, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// Low halves of a nibble word's bytes that are signed.
+const NIBBLE_FLIP: [u8; WORD_BYTES] = [0, 0, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8];
 
-#[inline(always)]
-fn plain_peaks(words: &[Word]) -> [u32; 2] {
-    let mut bytes = [0u8; LINE];
-    let mut pairs = [0u16; LINE / 2];
-    let lines = words.as_flattened().as_chunks::<LINE>();
-    let mut last = [0; LINE];
-    last[..lines.1.len()].copy_from_slice(lines.1);
-    for line in lines.0.iter().chain([&last]) {
-        for (peak, byte) in bytes.iter_mut().zip(line) {
-            *peak = (*peak).max(byte.cast_signed().unsigned_abs());
-        }
-        for (peak, &pair) in pairs.iter_mut().zip(line.as_chunks::<2>().0) {
-            *peak = (*peak).max(i16::from_le_bytes(pair).unsigned_abs());
-        }
-    }
-    let wave = pairs.as_chunks::<{ WORD_BYTES / 2 }>().0.iter().flat_map(|word| &word[..WAVE_LANES]);
-    let residual = bytes.as_chunks::<WORD_BYTES>().0.iter().flat_map(|word| &word[2 * WAVE_LANES..]);
-    [wave.copied().max().map_or(0, u32::from), residual.copied().max().map_or(0, u32::from)]
+/// A sum for every byte of four plain words.
+#[derive(Default)]
+struct PlainSums([[i32; WORD_BYTES]; TILE]);
+
+/// Least and greatest bytes, and least and greatest pairs of bytes.
+struct PlainPeaks {
+    bytes: [[i8; LINE]; 2],
+    pairs: [[i16; LINE / 2]; 2],
 }
 
-#[inline(always)]
-fn nibble_peaks(words: &[Word]) -> [u32; 2] {
-    let (mut bytes, mut halves) = ([0u8; WORD_BYTES], [0u8; WORD_BYTES]);
-    for word in words {
-        for ((peak, half), &byte) in bytes.iter_mut().zip(&mut halves).zip(word) {
-            *peak = (*peak).max(byte.cast_signed().unsigned_abs());
-            let high = (byte.cast_signed() >> 4).unsigned_abs();
-            let low = ((byte << 4).cast_signed() >> 4).unsigned_abs();
-            *half = (*half).max(high).max(low);
+impl Sums<PLAIN_WIDTH> for PlainSums {
+    type Peaks = PlainPeaks;
+    const NO_PEAKS: PlainPeaks = PlainPeaks { bytes: [[0; LINE]; 2], pairs: [[0; LINE / 2]; 2] };
+
+    #[inline(always)]
+    fn add(&mut self, words: &[Word; TILE], weight: i32, peaks: &mut PlainPeaks) {
+        let [a, b, c, d] = self.0;
+        let [wa, wb, wc, wd] = words;
+        self.0 = [
+            plus(a, wa, &PLAIN_FLIP, weight),
+            plus(b, wb, &PLAIN_FLIP, weight),
+            plus(c, wc, &PLAIN_FLIP, weight),
+            plus(d, wd, &PLAIN_FLIP, weight),
+        ];
+        let line = words.as_flattened().first_chunk::<LINE>().expect("four words are a line");
+        peaks.bytes = wider_bytes(peaks.bytes, line);
+        peaks.pairs = wider_pairs(peaks.pairs, line);
+    }
+
+    #[inline(always)]
+    fn finish(self, weight: i64, sums: &mut [[i64; PLAIN_WIDTH]; TILE]) {
+        for (digits, sums) in self.0.iter().zip(sums) {
+            for (lane, sum) in sums[..WAVE_LANES].iter_mut().enumerate() {
+                *sum += 256 * i64::from(digits[2 * lane + 1]) + i64::from(digits[2 * lane]) + 128 * weight;
+            }
+            for (sum, &digit) in sums[WAVE_LANES..].iter_mut().zip(&digits[2 * WAVE_LANES..]) {
+                *sum += i64::from(digit);
+            }
         }
     }
-    let peak = |bytes: &[u8]| bytes.iter().copied().max().map_or(0, u32::from);
-    [peak(&bytes[..WAVE_LANES]), peak(&halves[WAVE_LANES..])]
+
+    fn largest(peaks: &PlainPeaks) -> [u32; 2] {
+        let waves = peaks.pairs.iter().flat_map(|pairs| pairs.as_chunks::<{ WORD_BYTES / 2 }>().0);
+        let wave = waves.flat_map(|word| &word[..WAVE_LANES]).map(|q| q.unsigned_abs()).max();
+        let words = peaks.bytes.iter().flat_map(|bytes| bytes.as_chunks::<WORD_BYTES>().0);
+        let residual = words.flat_map(|word| &word[2 * WAVE_LANES..]).map(|q| q.unsigned_abs()).max();
+        [wave.map_or(0, u32::from), residual.map_or(0, u32::from)]
+    }
+}
+
+/// A sum for every high and every low half of the bytes of four nibble words.
+#[derive(Default)]
+struct NibbleSums {
+    high: [[i32; WORD_BYTES]; TILE],
+    low: [[i32; WORD_BYTES]; TILE],
+}
+
+impl Sums<NIBBLE_WIDTH> for NibbleSums {
+    /// Least and greatest bytes, high halves, and low halves.
+    type Peaks = [[[i8; LINE]; 2]; 3];
+    const NO_PEAKS: Self::Peaks = [[[0; LINE]; 2]; 3];
+
+    #[inline(always)]
+    fn add(&mut self, words: &[Word; TILE], weight: i32, peaks: &mut Self::Peaks) {
+        let line = words.as_flattened().first_chunk::<LINE>().expect("four words are a line");
+        let (mut high, mut low, mut flipped) = ([0u8; LINE], [0u8; LINE], [0u8; LINE]);
+        for (n, &byte) in line.iter().enumerate() {
+            high[n] = (byte.cast_signed() >> 4).cast_unsigned();
+            low[n] = ((byte << 4).cast_signed() >> 4).cast_unsigned();
+            flipped[n] = (byte ^ NIBBLE_FLIP[n % WORD_BYTES]) & 0xf;
+        }
+        let ([ha, hb, hc, hd], [la, lb, lc, ld]) = (self.high, self.low);
+        let ([wa, wb, wc, wd], [fa, fb, fc, fd]) = (four(&high), four(&flipped));
+        let plain = &[0; WORD_BYTES];
+        self.high = [
+            plus(ha, wa, plain, weight),
+            plus(hb, wb, plain, weight),
+            plus(hc, wc, plain, weight),
+            plus(hd, wd, plain, weight),
+        ];
+        self.low = [
+            plus(la, fa, plain, weight),
+            plus(lb, fb, plain, weight),
+            plus(lc, fc, plain, weight),
+            plus(ld, fd, plain, weight),
+        ];
+        let [bytes, highs, lows] = *peaks;
+        *peaks = [wider_bytes(bytes, line), wider_bytes(highs, &high), wider_bytes(lows, &low)];
+    }
+
+    #[inline(always)]
+    fn finish(self, weight: i64, sums: &mut [[i64; NIBBLE_WIDTH]; TILE]) {
+        for ((high, low), sums) in self.high.iter().zip(&self.low).zip(sums) {
+            for (lane, sum) in sums[..WAVE_LANES].iter_mut().enumerate() {
+                *sum += 16 * i64::from(high[lane]) + i64::from(low[lane]);
+            }
+            let halves = high[WAVE_LANES..].iter().zip(&low[WAVE_LANES..]);
+            for (pair, (&high, &low)) in sums[WAVE_LANES..].as_chunks_mut::<2>().0.iter_mut().zip(halves) {
+                pair[0] += i64::from(low) - 8 * weight;
+                pair[1] += i64::from(high);
+            }
+        }
+    }
+
+    fn largest([bytes, highs, lows]: &Self::Peaks) -> [u32; 2] {
+        let words = |lines: &[[i8; LINE]; 2]| -> Vec<[i8; WORD_BYTES]> {
+            lines.iter().flat_map(|line| line.as_chunks().0).copied().collect()
+        };
+        let wave = words(bytes).iter().flat_map(|word| &word[..WAVE_LANES]).map(|q| q.unsigned_abs()).max();
+        let halves = words(highs).into_iter().chain(words(lows));
+        let residual = halves.flat_map(|word| word.into_iter().skip(WAVE_LANES)).map(i8::unsigned_abs).max();
+        [wave.map_or(0, u32::from), residual.map_or(0, u32::from)]
+    }
+}
+
+/// The four words of a line.
+#[inline(always)]
+fn four(line: &[u8; LINE]) -> &[Word; TILE] {
+    line.as_chunks().0.first_chunk().expect("a line is four words")
+}
+
+/// `sums + weight·(bytes ^ flip)`, the bytes signed. By value: through a reference it is not vectorised.
+#[inline(always)]
+fn plus(mut sums: [i32; WORD_BYTES], word: &Word, flip: &[u8; WORD_BYTES], weight: i32) -> [i32; WORD_BYTES] {
+    for ((sum, &byte), &flip) in sums.iter_mut().zip(word).zip(flip) {
+        *sum += i32::from((byte ^ flip).cast_signed()) * weight;
+    }
+    sums
+}
+
+/// Least and greatest so far, with one line more.
+#[inline(always)]
+fn wider_bytes([mut least, mut greatest]: [[i8; LINE]; 2], line: &[u8; LINE]) -> [[i8; LINE]; 2] {
+    for ((least, greatest), &byte) in least.iter_mut().zip(&mut greatest).zip(line) {
+        *least = (*least).min(byte.cast_signed());
+        *greatest = (*greatest).max(byte.cast_signed());
+    }
+    [least, greatest]
+}
+
+/// The same of its pairs of bytes.
+#[inline(always)]
+fn wider_pairs([mut least, mut greatest]: [[i16; LINE / 2]; 2], line: &[u8; LINE]) -> [[i16; LINE / 2]; 2] {
+    for ((least, greatest), &pair) in least.iter_mut().zip(&mut greatest).zip(line.as_chunks().0) {
+        let pair = i16::from_le_bytes(pair);
+        *least = (*least).min(pair);
+        *greatest = (*greatest).max(pair);
+    }
+    [least, greatest]
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::fold::{Fold, Peaks, Update, batches};
+use crate::fold::{Fold, Update, batches};
 use crate::layout::Layout;
 use crate::pack::Padding;
 use crate::quantize::EncodeError;
@@ -29,9 +29,6 @@ pub enum TallyError {
 
 /// Most that all weights of a round may come to: with lanes of at most 2¹⁵ no sum can leave an `i64`.
 const WEIGHT_MAX: u64 = 1 << 48;
-
-/// Blocks that are folded at once: 64 updates' words of so many are half a megabyte.
-const STRETCH: usize = 512;
 
 /// The running sum of one round.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,19 +94,12 @@ impl Tally {
         Ok(())
     }
 
-    /// Stretch by stretch, so that the words are still in the cache when their peaks are looked for.
     fn fold(&mut self, batch: &[(&[Word], i32)]) {
         let (arch, profile, width) = (pulp::Arch::new(), self.profile, self.profile.width());
         for (layer, peaks) in self.layers.iter().zip(&mut self.peaks) {
-            for start in layer.clone().step_by(STRETCH) {
-                let blocks = start..layer.end.min(start + STRETCH);
-                let sums = &mut self.sums[blocks.start * width..blocks.end * width];
-                arch.dispatch(Fold { profile, batch, blocks: blocks.clone(), sums });
-                for (words, _) in batch {
-                    let found = arch.dispatch(Peaks { profile, words: &words[blocks.clone()] });
-                    *peaks = [peaks[0].max(found[0]), peaks[1].max(found[1])];
-                }
-            }
+            let (blocks, sums) = (layer.clone(), &mut self.sums[layer.start * width..layer.end * width]);
+            let found = arch.dispatch(Fold { profile, batch, blocks, sums });
+            *peaks = [peaks[0].max(found[0]), peaks[1].max(found[1])];
         }
     }
 
