@@ -9,9 +9,12 @@
 //! | masked: a sparse product by row masks | a block with few coefficients | `masked.rs` |
 //!
 //! The direct mode's parts: an edge of the matrix and its segments (`axis.rs`), tiles of tokens (`tile.rs`,
-//! `transpose.rs`), the fast cosine transform (`cosine.rs`, `leaf.rs`), a single vector (`single.rs`).
+//! `transpose.rs`), the fast cosine transform (`cosine.rs`, `leaf.rs`), a single vector (`single.rs`). Where Δ is
+//! built, it is built block by block (`block_decoder.rs`) with the inverse transform that the hybrid block shares
+//! (`sparse_inverse.rs`, `vectors.rs`).
 
 mod axis;
+mod block_decoder;
 mod block_product;
 mod cached;
 mod cosine;
@@ -22,8 +25,10 @@ mod masked;
 mod merged;
 mod progressive;
 mod single;
+pub(crate) mod sparse_inverse;
 mod tile;
 pub(crate) mod transpose;
+pub(crate) mod vectors;
 
 pub use cached::{CachedDelta, inference_lanes};
 pub use direct::{Coefficients, Direct, Gradients, Spectrum, Trained};

@@ -7,20 +7,15 @@
 //! first: a cyclic walk is the worst case of an LRU, while a serpentine one finds what the last pass left. So
 //! neither the bound nor the history changes a bit of a result. Waves are read from Seed0, as `merged` does.
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use pulp::{Simd, WithSimd};
-
+use crate::apply::block_decoder::BlockDecoder;
 use crate::apply::block_product::{BlockProduct, Direction, Tiles};
 use crate::apply::direct::Direct;
 use crate::apply::lru::{CacheStatistics, Lru};
 use crate::apply::merged::PackedLayer;
-use crate::basis::Basis;
 use crate::layout::{Block, Layer};
-use crate::packed::Packed128;
 use crate::scalar::Scalar;
-use crate::wave::Wave;
 use crate::window::Window;
 
 /// The lanes that inference sees, in the order of the state: `z` from Seed0, then the residual, block after block.
@@ -83,7 +78,7 @@ impl CachedDelta {
         let starts = sizes.scan(0, |next, size| Some(std::mem::replace(next, *next + size))).collect();
         Self {
             starts,
-            decoder: BlockDecoder::new(layer),
+            decoder: BlockDecoder::default(),
             decoded: Lru::new(layer.blocks().len(), bytes_max),
             layer: layer.clone(),
             packed,
@@ -163,7 +158,7 @@ impl CachedDelta {
                 let block = &layer.blocks()[number];
                 let coefficients = &packed.residual[starts[number]..][..block.residual];
                 let values = decoded.get_or_fill(number, block.rows * block.cols, |out| {
-                    decoder.decode(layer, block, packed.waves[number], coefficients, out);
+                    decoder.by_columns((layer, block), packed.waves[number], coefficients, out);
                 });
                 visit(block, values, tiles);
             }
@@ -172,76 +167,11 @@ impl CachedDelta {
     }
 }
 
-/// What decoding needs: the bases of the layer's edges, and a buffer of one block.
-#[derive(Clone, Debug)]
-struct BlockDecoder {
-    bases: BTreeMap<usize, Basis<f32>>,
-    half: Vec<f32>,
-    used: Vec<bool>,
-}
-
-impl BlockDecoder {
-    fn new(layer: &Layer) -> Self {
-        let edges = layer.blocks().iter().flat_map(|block| [block.rows, block.cols]);
-        let mut bases = BTreeMap::new();
-        for edge in edges {
-            bases.entry(edge).or_insert_with(|| Basis::new(edge));
-        }
-        Self { bases, half: Vec::new(), used: Vec::new() }
-    }
-
-    /// Writes wave and residual over zeros, column by column.
-    fn decode(&mut self, layer: &Layer, block: &Block, wave: Packed128, coefficients: &[f32], out: &mut [f32]) {
-        let (x, y) = wave.quantized_z(layer.gain());
-        Wave::transposed(block).add_to((f32::from_f64(x), f32::from_f64(y)), out, block.rows);
-        pulp::Arch::new().dispatch(AddResidual { decoder: self, layer, block, coefficients, out });
-    }
-}
-
-/// The transpose of `Dᵀ·C·D`, row basis first; columns of C without a coefficient cost nothing.
-struct AddResidual<'a> {
-    decoder: &'a mut BlockDecoder,
-    layer: &'a Layer,
-    block: &'a Block,
-    coefficients: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl WithSimd for AddResidual<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, _: V) {
-        let Self { decoder: BlockDecoder { bases, half, used }, layer, block, coefficients, out } = self;
-        let (of_rows, of_cols) = (&bases[&block.rows], &bases[&block.cols]);
-        half.clear();
-        half.resize(block.cols * block.rows, 0.0);
-        used.clear();
-        used.resize(block.cols, false);
-        for (position, &c) in layer.positions(block).iter().zip(coefficients) {
-            let v = usize::from(position.v);
-            used[v] = true;
-            add_scaled(c, of_rows.row(position.u.into()), &mut half[v * block.rows..][..block.rows]);
-        }
-        for (v, column) in half.chunks_exact(block.rows).enumerate().filter(|&(v, _)| used[v]) {
-            for (&weight, out) in of_cols.row(v).iter().zip(out.chunks_exact_mut(block.rows)) {
-                add_scaled(weight, column, out);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn add_scaled(weight: f32, from: &[f32], to: &mut [f32]) {
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to += weight * from;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::layout::{LayerSpec, Layout};
+    use crate::packed::Packed128;
     use crate::seed::Seed;
 
     const BLOCK_BYTES: usize = 4 * 8 * 8;

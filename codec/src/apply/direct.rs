@@ -304,12 +304,19 @@ impl<S: Scalar> WithSimd for Backward<'_, S> {
 
 /// The extended basis indices of a block's products: the wave's four, then the residual's.
 /// Index `n` below the edge is a cosine, `edge + n` a sine.
-fn basis_pairs<'a>(layer: &'a Layer, block: &Block) -> impl Iterator<Item = (usize, usize)> + use<'a> {
+pub(crate) fn basis_pairs<'a>(layer: &'a Layer, block: &Block) -> impl Iterator<Item = (usize, usize)> + use<'a> {
     let u = usize::from(block.frequency.u.unsigned_abs());
     let v = usize::from(block.frequency.v.unsigned_abs());
     let (sine_u, sine_v) = (block.rows + u, block.cols + v);
     let residual = layer.positions(block).iter().map(|p| (usize::from(p.u), usize::from(p.v)));
     [(u, v), (sine_u, sine_v), (sine_u, v), (u, sine_v)].into_iter().chain(residual)
+}
+
+/// The coefficients of a wave's four products, in the order of [`basis_pairs`].
+pub(crate) fn wave_products(block: &Block, x: f64, y: f64) -> [f64; WAVE_ENTRIES] {
+    let (weight, sign) = wave_factors(block);
+    let (x, y) = (weight * x, weight * y);
+    [x, -(sign * x), -y, -(sign * y)]
 }
 
 /// `w = n_w/(α_u·α_v)` and `σ = sign v`.

@@ -1,17 +1,10 @@
 //! Δ built once, for inference: every block's Packed128 and residual decoded into a dense matrix.
 //!
-//! The wave is read from Seed0, the quantized inference seed; the residual goes through `rustdct`'s
-//! inverse transform, rows that hold no coefficient skipped. It knows nothing of base weights.
+//! The wave is read from Seed0, the quantized inference seed. It knows nothing of base weights.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use rustdct::{Dct3, DctPlanner};
-
-use crate::basis::alpha;
+use crate::apply::block_decoder::BlockDecoder;
 use crate::layout::{Block, Layer, WAVE_LANES};
 use crate::packed::Packed128;
-use crate::scalar::Scalar;
 use crate::state::State;
 
 /// One layer as it is stored for inference: 16 bytes a block, and the residual coefficients.
@@ -37,23 +30,17 @@ impl PackedLayer {
     }
 }
 
-/// Decodes packed layers, keeping the transforms of the block edges that it has met.
+/// Decodes packed layers, keeping the bases of the block edges that it has met.
+#[derive(Clone, Debug, Default)]
 pub struct Merger {
-    planner: DctPlanner<f32>,
-    inverse: BTreeMap<usize, Arc<dyn Dct3<f32>>>,
-}
-
-impl Default for Merger {
-    fn default() -> Self {
-        Self::new()
-    }
+    decoder: BlockDecoder,
 }
 
 impl Merger {
     /// A merger that has met no block yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { planner: DctPlanner::new(), inverse: BTreeMap::new() }
+        Self::default()
     }
 
     /// The layer's Δ, rows×cols.
@@ -66,73 +53,30 @@ impl Merger {
         let cols = layer.spec().cols;
         let mut delta = vec![0.0; layer.spec().rows * cols];
         let mut residual = packed.residual.as_slice();
-        for (block, wave) in layer.blocks().iter().zip(&packed.waves) {
+        for (block, &wave) in layer.blocks().iter().zip(&packed.waves) {
             let (coefficients, rest) = residual.split_at(block.residual);
             residual = rest;
-            let mut values = self.residual(layer, block, coefficients);
-            add_wave(&mut values, block, wave.quantized_z(layer.gain()));
-            for (i, row) in values.chunks_exact(block.cols).enumerate() {
-                let start = (block.row + i) * cols + block.col;
-                delta[start..start + block.cols].copy_from_slice(row);
-            }
+            let out = &mut delta[block.row * cols + block.col..];
+            self.decoder.by_rows((layer, block), wave, coefficients, out, cols);
         }
         delta
     }
 
-    fn residual(&mut self, layer: &Layer, block: &Block, coefficients: &[f32]) -> Vec<f32> {
-        let (rows, cols) = (block.rows, block.cols);
-        let mut spectrum = vec![0.0f32; rows * cols];
-        for (position, &c) in layer.positions(block).iter().zip(coefficients) {
-            let (u, v) = (usize::from(position.u), usize::from(position.v));
-            spectrum[u * cols + v] = c * factor(rows, u) * factor(cols, v);
-        }
-        let inverse = self.inverse(cols);
-        for row in spectrum.chunks_exact_mut(cols).filter(|row| row.iter().any(|&c| c != 0.0)) {
-            inverse.process_dct3(row);
-        }
-        let inverse = self.inverse(rows);
-        let mut column = vec![0.0; rows];
-        for j in 0..cols {
-            for (i, value) in column.iter_mut().enumerate() {
-                *value = spectrum[i * cols + j];
-            }
-            inverse.process_dct3(&mut column);
-            for (i, &value) in column.iter().enumerate() {
-                spectrum[i * cols + j] = value;
-            }
-        }
-        spectrum
-    }
-
-    fn inverse(&mut self, size: usize) -> Arc<dyn Dct3<f32>> {
-        let planner = &mut self.planner;
-        self.inverse.entry(size).or_insert_with(|| planner.plan_dct3(size)).clone()
-    }
-}
-
-/// What `rustdct`'s DCT-III, which halves its first coefficient, wants for an orthonormal one.
-fn factor(size: usize, v: usize) -> f32 {
-    f32::from_f64(alpha(size, v) * if v == 0 { 2.0 } else { 1.0 })
-}
-
-/// `n_w·(x·cos φ − y·sin φ)`, separable in rows and columns.
-fn add_wave(values: &mut [f32], block: &Block, (x, y): (f64, f64)) {
-    let table = |size: usize, frequency: i16| -> Vec<(f64, f64)> {
-        let step = std::f64::consts::PI / (2 * size) as f64 * f64::from(frequency);
-        (0..size).map(|n| (step * (2 * n + 1) as f64).sin_cos()).collect()
-    };
-    let columns = table(block.cols, block.frequency.v);
-    for (row, (sin, cos)) in values.chunks_exact_mut(block.cols).zip(table(block.rows, block.frequency.u)) {
-        let norm = block.wave_norm();
-        let (even, odd) = (norm * (x * cos - y * sin), norm * (x * sin + y * cos));
-        for (value, &(sin, cos)) in row.iter_mut().zip(&columns) {
-            *value += f32::from_f64(even * cos - odd * sin);
-        }
+    /// One block of a layer, its rows×cols, from its wave and residual coefficients. Allocates only where a block
+    /// has an edge that none had before, or needs more room.
+    ///
+    /// # Panics
+    /// If `coefficients` or `out` is not of this block.
+    pub fn block(&mut self, layer: &Layer, block: &Block, wave: Packed128, coefficients: &[f32], out: &mut [f32]) {
+        assert_eq!(out.len(), block.rows * block.cols, "rows × cols values");
+        self.decoder.by_rows((layer, block), wave, coefficients, out, block.cols);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::apply::direct::Direct;
     use crate::layout::{LayerSpec, Layout};
@@ -168,6 +112,24 @@ mod tests {
             let norm = delta.iter().map(|d| d * d).sum::<f32>().sqrt();
             let error = (0..rows * cols).map(|i| (delta[i] - columns[i % cols * rows + i / cols]).powi(2));
             assert!(error.sum::<f32>().sqrt() < 1e-5 * norm.max(1.0) + 16.0 / 262_144.0, "{rows}×{cols}");
+        }
+    }
+
+    #[test]
+    fn a_block_alone_has_the_bits_that_it_has_in_its_layer() {
+        let state = trained(21, 30, 8);
+        let layer = &state.layout().layers()[0];
+        let packed = PackedLayer::from_state(&state, layer);
+        let delta = Merger::new().delta(layer, &packed);
+        let (mut merger, mut residual) = (Merger::new(), packed.residual.as_slice());
+        for (block, &wave) in layer.blocks().iter().zip(&packed.waves) {
+            let (coefficients, rest) = residual.split_at(block.residual);
+            residual = rest;
+            let mut values = vec![f32::NAN; block.rows * block.cols];
+            merger.block(layer, block, wave, coefficients, &mut values);
+            for (i, row) in values.chunks_exact(block.cols).enumerate() {
+                assert_eq!(row, &delta[(block.row + i) * 30 + block.col..][..block.cols]);
+            }
         }
     }
 }
