@@ -1,7 +1,8 @@
 //! Many updates' words into one integer sum: the kernel behind [`Tally`](crate::Tally).
 //!
-//! A tile of four words, one cache line, is read from every update of a batch and summed in registers,
-//! so that the wide sums are touched once a batch rather than once an update. Words are summed byte by byte:
+//! Four words at a time, one cache line, are read from four updates and summed in registers; the partial sums
+//! of a stretch of lines stay in the cache until a batch of updates is through, so that the wide sums are touched
+//! once a batch rather than once an update. Words are summed byte by byte:
 //!
 //! ```text
 //!  plain   x = 256·high + low        low bytes unsigned, the others signed
@@ -86,45 +87,70 @@ impl Fold<'_> {
     #[inline(always)]
     fn fold<P: Sums<W>, const W: usize>(self) -> [u32; 2] {
         let weight = self.batch.iter().map(|&(_, weight)| i64::from(weight)).sum();
-        let (sums, rest) = self.sums.as_chunks_mut::<W>().0.as_chunks_mut::<TILE>();
-        let mut peaks = P::NO_PEAKS;
-        for (sums, first) in sums.iter_mut().zip(self.blocks.clone().step_by(TILE)) {
-            let mut tile = P::default();
-            for (words, part) in self.batch {
-                let words = words[first..].first_chunk().expect("every update has every block");
-                tile.add(words, *part, &mut peaks);
+        let (mut sums, mut peaks) = (self.sums.as_chunks_mut::<W>().0, P::NO_PEAKS);
+        let mut first = self.blocks.start;
+        let mut stretch = [P::default(); STRETCH];
+        while !sums.is_empty() {
+            let now = sums.split_off_mut(..sums.len().min(STRETCH * TILE)).expect("no more than there are");
+            let tiles = &mut stretch[..now.len().div_ceil(TILE)];
+            tiles.fill(P::default());
+            let blocks = first..first + now.len();
+            let (fours, few) = self.batch.as_chunks::<4>();
+            for four in fours {
+                peaks = add_stretch(four.map(|(words, weight)| (&words[blocks.clone()], weight)), tiles, peaks);
             }
-            tile.finish(weight, sums);
-        }
-        if !rest.is_empty() {
-            let first = self.blocks.end - rest.len();
-            let (mut tile, mut last) = (P::default(), [[0; W]; TILE]);
-            for (words, part) in self.batch {
-                let mut padded = [[0; WORD_BYTES]; TILE];
-                padded[..rest.len()].copy_from_slice(&words[first..self.blocks.end]);
-                tile.add(&padded, *part, &mut peaks);
+            for &(words, weight) in few {
+                peaks = add_stretch([(&words[blocks.clone()], weight)], tiles, peaks);
             }
-            tile.finish(weight, &mut last);
-            for (sums, last) in rest.iter_mut().zip(last) {
-                for (sum, last) in sums.iter_mut().zip(last) {
-                    *sum += last;
-                }
+            for (tile, sums) in tiles.iter().zip(now.chunks_mut(TILE)) {
+                tile.finish(weight, sums);
             }
+            first = blocks.end;
         }
         P::largest(&peaks)
     }
 }
 
+/// Adds a few updates' words to a stretch of tiles. By value throughout: what is reached through a reference is
+/// not kept in registers.
+#[inline(always)]
+fn add_stretch<P: Sums<W>, const W: usize, const N: usize>(
+    parts: [Part<'_>; N],
+    tiles: &mut [P],
+    mut peaks: P::Peaks,
+) -> P::Peaks {
+    let whole = parts[0].0.len() / TILE;
+    for (n, tile) in tiles[..whole].iter_mut().enumerate() {
+        let mut now = *tile;
+        for (words, weight) in parts {
+            let line = words[n * TILE..].first_chunk().expect("a whole tile");
+            (now, peaks) = now.add(line, weight, peaks);
+        }
+        *tile = now;
+    }
+    if let Some(tile) = tiles.get_mut(whole) {
+        for (words, weight) in parts {
+            let mut line = [[0; WORD_BYTES]; TILE];
+            line[..words.len() - whole * TILE].copy_from_slice(&words[whole * TILE..]);
+            (*tile, peaks) = tile.add(&line, weight, peaks);
+        }
+    }
+    peaks
+}
+
+/// Tiles whose partial sums are kept before they are added to the wide ones: 16 KiB of plain ones.
+const STRETCH: usize = 64;
+
 /// The partial sums of one tile in one profile, and the extremes of its lanes so far.
-trait Sums<const W: usize>: Default {
+trait Sums<const W: usize>: Default + Copy {
     /// Extremes, position by position of a tile.
-    type Peaks;
+    type Peaks: Copy;
     /// Of no word.
     const NO_PEAKS: Self::Peaks;
     /// Adds one update's tile.
-    fn add(&mut self, words: &[Word; TILE], weight: i32, peaks: &mut Self::Peaks);
+    fn add(self, words: &[Word; TILE], weight: i32, peaks: Self::Peaks) -> (Self, Self::Peaks);
     /// Adds the partial sums to the wide ones, given the sum of weights.
-    fn finish(self, weight: i64, sums: &mut [[i64; W]; TILE]);
+    fn finish(&self, weight: i64, sums: &mut [[i64; W]]);
     /// The largest magnitudes, of the wave and of the residual.
     fn largest(peaks: &Self::Peaks) -> [u32; 2];
 }
@@ -133,14 +159,24 @@ trait Sums<const W: usize>: Default {
 const LINE: usize = TILE * WORD_BYTES;
 /// Bytes of a plain word that are unsigned digits.
 const PLAIN_FLIP: [u8; WORD_BYTES] = [0x80, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-/// Low halves of a nibble word's bytes that are signed.
-const NIBBLE_FLIP: [u8; WORD_BYTES] = [0, 0, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8];
+/// Low halves of four nibble words' bytes that are signed.
+const NIBBLE_FLIPS: [u8; LINE] = {
+    let mut flips = [8; LINE];
+    let mut word = 0;
+    while word < TILE {
+        flips[word * WORD_BYTES] = 0;
+        flips[word * WORD_BYTES + 1] = 0;
+        word += 1;
+    }
+    flips
+};
 
 /// A sum for every byte of four plain words.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct PlainSums([[i32; WORD_BYTES]; TILE]);
 
 /// Least and greatest bytes, and least and greatest pairs of bytes.
+#[derive(Clone, Copy)]
 struct PlainPeaks {
     bytes: [[i8; LINE]; 2],
     pairs: [[i16; LINE / 2]; 2],
@@ -151,29 +187,31 @@ impl Sums<PLAIN_WIDTH> for PlainSums {
     const NO_PEAKS: PlainPeaks = PlainPeaks { bytes: [[0; LINE]; 2], pairs: [[0; LINE / 2]; 2] };
 
     #[inline(always)]
-    fn add(&mut self, words: &[Word; TILE], weight: i32, peaks: &mut PlainPeaks) {
+    fn add(self, words: &[Word; TILE], weight: i32, peaks: PlainPeaks) -> (Self, PlainPeaks) {
         let [a, b, c, d] = self.0;
         let [wa, wb, wc, wd] = words;
-        self.0 = [
+        let sums = [
             plus(a, wa, &PLAIN_FLIP, weight),
             plus(b, wb, &PLAIN_FLIP, weight),
             plus(c, wc, &PLAIN_FLIP, weight),
             plus(d, wd, &PLAIN_FLIP, weight),
         ];
         let line = words.as_flattened().first_chunk::<LINE>().expect("four words are a line");
-        peaks.bytes = wider_bytes(peaks.bytes, line);
-        peaks.pairs = wider_pairs(peaks.pairs, line);
+        let PlainPeaks { bytes, pairs } = peaks;
+        (Self(sums), PlainPeaks { bytes: wider_bytes(bytes, line), pairs: wider_pairs(pairs, line) })
     }
 
     #[inline(always)]
-    fn finish(self, weight: i64, sums: &mut [[i64; PLAIN_WIDTH]; TILE]) {
-        for (digits, sums) in self.0.iter().zip(sums) {
+    fn finish(&self, weight: i64, sums: &mut [[i64; PLAIN_WIDTH]]) {
+        for (digits, out) in self.0.iter().zip(sums) {
+            let mut sums = *out;
             for (lane, sum) in sums[..WAVE_LANES].iter_mut().enumerate() {
                 *sum += 256 * i64::from(digits[2 * lane + 1]) + i64::from(digits[2 * lane]) + 128 * weight;
             }
             for (sum, &digit) in sums[WAVE_LANES..].iter_mut().zip(&digits[2 * WAVE_LANES..]) {
                 *sum += i64::from(digit);
             }
+            *out = sums;
         }
     }
 
@@ -187,7 +225,7 @@ impl Sums<PLAIN_WIDTH> for PlainSums {
 }
 
 /// A sum for every high and every low half of the bytes of four nibble words.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct NibbleSums {
     high: [[i32; WORD_BYTES]; TILE],
     low: [[i32; WORD_BYTES]; TILE],
@@ -199,35 +237,40 @@ impl Sums<NIBBLE_WIDTH> for NibbleSums {
     const NO_PEAKS: Self::Peaks = [[[0; LINE]; 2]; 3];
 
     #[inline(always)]
-    fn add(&mut self, words: &[Word; TILE], weight: i32, peaks: &mut Self::Peaks) {
+    fn add(self, words: &[Word; TILE], weight: i32, peaks: Self::Peaks) -> (Self, Self::Peaks) {
         let line = words.as_flattened().first_chunk::<LINE>().expect("four words are a line");
         let (mut high, mut low, mut flipped) = ([0u8; LINE], [0u8; LINE], [0u8; LINE]);
-        for (n, &byte) in line.iter().enumerate() {
-            high[n] = (byte.cast_signed() >> 4).cast_unsigned();
-            low[n] = ((byte << 4).cast_signed() >> 4).cast_unsigned();
-            flipped[n] = (byte ^ NIBBLE_FLIP[n % WORD_BYTES]) & 0xf;
+        for (high, &byte) in high.iter_mut().zip(line) {
+            *high = (byte.cast_signed() >> 4).cast_unsigned();
+        }
+        for (low, &byte) in low.iter_mut().zip(line) {
+            *low = ((byte << 4).cast_signed() >> 4).cast_unsigned();
+        }
+        for ((flipped, &byte), &flip) in flipped.iter_mut().zip(line).zip(&NIBBLE_FLIPS) {
+            *flipped = (byte ^ flip) & 0xf;
         }
         let ([ha, hb, hc, hd], [la, lb, lc, ld]) = (self.high, self.low);
         let ([wa, wb, wc, wd], [fa, fb, fc, fd]) = (four(&high), four(&flipped));
         let plain = &[0; WORD_BYTES];
-        self.high = [
+        let high_sums = [
             plus(ha, wa, plain, weight),
             plus(hb, wb, plain, weight),
             plus(hc, wc, plain, weight),
             plus(hd, wd, plain, weight),
         ];
-        self.low = [
+        let low_sums = [
             plus(la, fa, plain, weight),
             plus(lb, fb, plain, weight),
             plus(lc, fc, plain, weight),
             plus(ld, fd, plain, weight),
         ];
-        let [bytes, highs, lows] = *peaks;
-        *peaks = [wider_bytes(bytes, line), wider_bytes(highs, &high), wider_bytes(lows, &low)];
+        let [bytes, highs, lows] = peaks;
+        let peaks = [wider_bytes(bytes, line), wider_bytes(highs, &high), wider_bytes(lows, &low)];
+        (Self { high: high_sums, low: low_sums }, peaks)
     }
 
     #[inline(always)]
-    fn finish(self, weight: i64, sums: &mut [[i64; NIBBLE_WIDTH]; TILE]) {
+    fn finish(&self, weight: i64, sums: &mut [[i64; NIBBLE_WIDTH]]) {
         for ((high, low), sums) in self.high.iter().zip(&self.low).zip(sums) {
             for (lane, sum) in sums[..WAVE_LANES].iter_mut().enumerate() {
                 *sum += 16 * i64::from(high[lane]) + i64::from(low[lane]);
