@@ -19,38 +19,65 @@
 use thiserror::Error;
 
 use crate::layout::{Layer, Layout, WAVE_LANES};
-use crate::state::{State, StateError, StepWords};
+use crate::state::{State, StateError, StepError, StepWords};
 use crate::word::Profile;
 
 const STEP: u8 = 1;
 const SUM: u8 = 2;
 const ESCAPE: u32 = 24;
 
-/// Why bytes are not a catch-up for this layout.
+/// Why bytes are not a catch-up for this layout. Bits count from the body's start: the stream's first is bit 8.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CatchUpError {
+    /// There is no first byte.
+    #[error("byte 0: an empty body has no form")]
+    Empty,
     /// The first byte names no form.
-    #[error("catch-up form {0:?} is unknown, known are 1 (step) and 2 (sum)")]
-    Form(Option<u8>),
+    #[error("byte 0: catch-up form {0} is unknown, known are 1 (step) and 2 (sum)")]
+    Form(u8),
     /// The step is cut short or malformed.
-    #[error("the step's {0} bytes are not a step")]
-    Step(usize),
+    #[error("the step that begins at byte 1: {0}")]
+    Step(#[from] StepError),
     /// The step does not fit the state.
     #[error(transparent)]
     State(#[from] StateError),
     /// The bit stream ended early.
-    #[error("the bit stream of {bytes} bytes ends within layer {layer}")]
+    #[error("bit {bit}: a field of layer {layer} begins here and the body ends at bit {bits}")]
     Truncated {
-        /// Bytes given.
-        bytes: usize,
+        /// First bit of the field that is cut.
+        bit: usize,
+        /// Bits of the body.
+        bits: usize,
         /// Index of the layer.
         layer: usize,
     },
-    /// Bits are left over, or the padding is not zero.
-    #[error("{bits} bits are left over after the last lane, or not zero")]
+    /// A code stands for a difference that a lane cannot have.
+    #[error("bit {bit}: a difference of {code}·2^{shift} in layer {layer}, allowed is -2^31 to 2^31 - 1")]
+    Range {
+        /// First bit of the code.
+        bit: usize,
+        /// The difference before its shift.
+        code: i64,
+        /// The shift of its group.
+        shift: u32,
+        /// Index of the layer.
+        layer: usize,
+    },
+    /// Whole bytes follow the last lane.
+    #[error("bit {bit}: the last lane ends here, {left} bits before the end, allowed are 7")]
     LeftOver {
-        /// Bits not read.
-        bits: usize,
+        /// First bit after the last lane.
+        bit: usize,
+        /// Bits from there on.
+        left: usize,
+    },
+    /// The padding is not zero.
+    #[error("bit {bit}: the padding from here on is {value:#x}, not 0")]
+    Padding {
+        /// First bit of the padding.
+        bit: usize,
+        /// What it holds.
+        value: u32,
     },
 }
 
@@ -87,36 +114,38 @@ pub fn encode_catch_up(from: &State, to: &State) -> Vec<u8> {
 /// digest to say.
 pub fn decode_catch_up(state: &mut State, profile: Profile, body: &[u8]) -> Result<(), CatchUpError> {
     match body.split_first() {
-        Some((&STEP, bytes)) => {
-            let step = StepWords::from_bytes(bytes).ok_or(CatchUpError::Step(bytes.len()))?;
-            Ok(state.apply(profile, &step)?)
-        }
-        Some((&SUM, bytes)) => {
-            let layout = state.layout().clone();
-            let difference = decode_sum(&layout, bytes)?;
+        Some((&STEP, bytes)) => Ok(state.apply(profile, &StepWords::from_bytes(bytes)?)?),
+        Some((&SUM, _)) => {
+            let difference = decode_sum(state.layout(), body)?;
             for (lane, difference) in state.lanes_mut().iter_mut().zip(difference) {
                 *lane = lane.wrapping_add(difference);
             }
             Ok(())
         }
-        other => Err(CatchUpError::Form(other.map(|(&form, _)| form))),
+        Some((&form, _)) => Err(CatchUpError::Form(form)),
+        None => Err(CatchUpError::Empty),
     }
 }
 
-fn decode_sum(layout: &Layout, bytes: &[u8]) -> Result<Vec<i32>, CatchUpError> {
-    let mut bits = BitReader { bytes, position: 0 };
+/// The differences of a body whose first byte is [`SUM`].
+fn decode_sum(layout: &Layout, body: &[u8]) -> Result<Vec<i32>, CatchUpError> {
+    let mut bits = BitReader { bytes: body, position: 8 };
     let mut difference = vec![0; layout.lanes()];
     for (index, layer) in layout.layers().iter().enumerate() {
-        let truncated = CatchUpError::Truncated { bytes: bytes.len(), layer: index };
         for lane in 0..lanes_of_a_block(layer) {
-            decode_group(&mut bits, lane_indices(layer, lane), &mut difference).ok_or(truncated.clone())?;
+            let group = decode_group(&mut bits, lane_indices(layer, lane), &mut difference);
+            group.map_err(|broken| match broken {
+                Broken::Cut => CatchUpError::Truncated { bit: bits.position, bits: 8 * body.len(), layer: index },
+                Broken::Range { bit, code, shift } => CatchUpError::Range { bit, code, shift, layer: index },
+            })?;
         }
     }
-    let left = 8 * bytes.len() - bits.position;
-    if left >= 8 || bits.take(u32::try_from(left).unwrap_or(0)) != Some(0) {
-        return Err(CatchUpError::LeftOver { bits: left });
+    let (bit, left) = (bits.position, 8 * body.len() - bits.position);
+    match u32::try_from(left).ok().filter(|&left| left < 8).and_then(|left| bits.take(left)) {
+        Some(0) => Ok(difference),
+        Some(value) => Err(CatchUpError::Padding { bit, value }),
+        None => Err(CatchUpError::LeftOver { bit, left }),
     }
-    Ok(difference)
 }
 
 fn lanes_of_a_block(layer: &Layer) -> usize {
@@ -154,17 +183,35 @@ fn encode_group(bits: &mut BitWriter, group: &[i32]) {
     }
 }
 
-fn decode_group(bits: &mut BitReader<'_>, lanes: impl Iterator<Item = usize>, out: &mut [i32]) -> Option<()> {
-    if bits.take(1)? == 0 {
-        return Some(());
+/// Why a group cannot be read.
+enum Broken {
+    /// The stream ends within the field at the reader's position.
+    Cut,
+    /// `code·2^shift` is no `i32`.
+    Range { bit: usize, code: i64, shift: u32 },
+}
+
+fn decode_group(bits: &mut BitReader<'_>, lanes: impl Iterator<Item = usize>, out: &mut [i32]) -> Result<(), Broken> {
+    if bits.take(1).ok_or(Broken::Cut)? == 0 {
+        return Ok(());
     }
-    let (shift, k) = (bits.take(5)?, bits.take(5)?);
+    let (shift, k) = (bits.take(5).ok_or(Broken::Cut)?, bits.take(5).ok_or(Broken::Cut)?);
+    let range = i64::from(i32::MIN >> shift)..=i64::from(i32::MAX >> shift);
     for lane in lanes {
-        let quotient = bits.ones(ESCAPE)?;
-        let code = if quotient == ESCAPE { bits.take(32)? } else { quotient.wrapping_shl(k) | bits.take(k)? };
-        out[lane] = unzigzag(code).wrapping_shl(shift);
+        let bit = bits.position;
+        let code = unzigzag(decode_code(bits, k).ok_or(Broken::Cut)?);
+        let in_range = i32::try_from(code).ok().filter(|_| range.contains(&code));
+        out[lane] = in_range.ok_or(Broken::Range { bit, code, shift })? << shift;
     }
-    Some(())
+    Ok(())
+}
+
+/// One Rice code of parameter `k`, below `2^36`.
+fn decode_code(bits: &mut BitReader<'_>, k: u32) -> Option<u64> {
+    match bits.ones(ESCAPE)? {
+        ESCAPE => bits.take(32).map(u64::from),
+        quotient => bits.take(k).map(|low| u64::from(quotient) << k | u64::from(low)),
+    }
 }
 
 /// The parameter that codes a group in the fewest bits: the cost falls and then rises with `k`, so a walk
@@ -196,7 +243,7 @@ const fn zigzag(d: i32) -> u32 {
     (d << 1 ^ d >> 31).cast_unsigned()
 }
 
-const fn unzigzag(code: u32) -> i32 {
+const fn unzigzag(code: u64) -> i64 {
     (code >> 1).cast_signed() ^ -(code & 1).cast_signed()
 }
 
@@ -330,7 +377,27 @@ mod tests {
         }
         body.push(0);
         let error = decode_catch_up(&mut zero(), Profile::Plain, &body).unwrap_err();
-        assert!(matches!(error, CatchUpError::LeftOver { .. }));
+        assert!(matches!(error, CatchUpError::LeftOver { left: 8..16, .. }));
+    }
+
+    #[test]
+    fn malformed_bodies_name_bit_value_and_bound() {
+        let error = |body: &[u8]| decode_catch_up(&mut zero(), Profile::Plain, body).unwrap_err();
+        assert_eq!(error(&[]), CatchUpError::Empty);
+        assert_eq!(error(&[9]), CatchUpError::Form(9));
+        assert_eq!(error(&[STEP, 1]), CatchUpError::Step(StepError::Header { bytes: 1 }));
+        // A group's bit, shift 0, k 0, then nothing.
+        assert_eq!(
+            error(&[SUM, 1, 0]),
+            CatchUpError::Truncated { bit: 24, bits: 24, layer: 0 },
+            "more codes than bits"
+        );
+        let range = |code, shift| CatchUpError::Range { bit: 19, code, shift, layer: 0 };
+        assert_eq!(error(&[SUM, 0x3f, 0x18, 0, 0]), range(1, 31), "shift 31, k 0, quotient 2");
+        assert_eq!(error(&[SUM, 0xc1, 0x1f, 0, 0, 0, 0, 0]), range(1 << 31, 0), "shift 0, k 31, quotient 2");
+        let unchanged = encode_catch_up(&zero(), &zero());
+        assert_eq!(unchanged.len(), 4, "a form and 24 bits");
+        assert_eq!(error(&[&unchanged[..], &[0]].concat()), CatchUpError::LeftOver { bit: 32, left: 8 });
     }
 
     proptest! {

@@ -58,7 +58,7 @@ pub use packed::{Packed128, PackedError};
 pub use quantize::{Clips, EncodeError, Encoded, Encoder, Scales, decode_words};
 pub use scalar::Scalar;
 pub use seed::{Seed, Stream};
-pub use state::{QUANTUM_EXPONENT, State, StateDigest, StateError, StepWords};
+pub use state::{QUANTUM_EXPONENT, State, StateDigest, StateError, StepError, StepWords};
 pub use tally::{Tally, TallyError};
 pub use window::{Slot, Window};
 pub use word::{Profile, UnknownProfile, WORD_BYTES, Word};

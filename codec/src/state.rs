@@ -43,20 +43,61 @@ impl StepWords {
     }
 
     /// The inverse of [`StepWords::to_bytes`]; whether the words fit a layout is for [`State::apply`] to say.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (turn, rest) = bytes.split_first_chunk()?;
-        let (layers, rest) = rest.split_first_chunk()?;
-        let scale_bytes = 2 * usize::try_from(u32::from_le_bytes(*layers)).ok()?;
-        if rest.len() < scale_bytes || !(rest.len() - scale_bytes).is_multiple_of(WORD_BYTES) {
-            return None;
+    /// Allocates no more than the bytes given.
+    ///
+    /// # Errors
+    /// If the bytes end before the scales do, or what follows them is not whole words.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StepError> {
+        let Some((&[t0, t1, t2, t3, l0, l1, l2, l3], rest)) = bytes.split_first_chunk() else {
+            return Err(StepError::Header { bytes: bytes.len() });
+        };
+        let layers = u32::from_le_bytes([l0, l1, l2, l3]);
+        let scale_bytes = usize::try_from(layers).unwrap_or(usize::MAX).saturating_mul(SCALE_BYTES);
+        let Some((scales, words)) = rest.split_at_checked(scale_bytes) else {
+            return Err(StepError::Scales { layers, bytes: rest.len() });
+        };
+        let extra = words.len() % WORD_BYTES;
+        if extra > 0 {
+            return Err(StepError::Words { offset: bytes.len() - extra, bytes: extra });
         }
-        let (scales, words) = rest.split_at(scale_bytes);
         let scales = scales.as_chunks().0.iter();
-        let scales = scales
-            .map(|&[wave, residual]: &[u8; 2]| Scales { wave: wave.cast_signed(), residual: residual.cast_signed() });
-        Some(Self { turn: u32::from_le_bytes(*turn), scales: scales.collect(), words: words.to_vec() })
+        let scales = scales.map(|&[wave, residual]: &[u8; SCALE_BYTES]| Scales {
+            wave: wave.cast_signed(),
+            residual: residual.cast_signed(),
+        });
+        Ok(Self { turn: u32::from_le_bytes([t0, t1, t2, t3]), scales: scales.collect(), words: words.to_vec() })
     }
+}
+
+/// Bytes before a step's scales, and of one layer's pair of them.
+const STEP_HEADER_BYTES: usize = 8;
+const SCALE_BYTES: usize = 2;
+
+/// Why bytes are not a step. Offsets count bytes from the step's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum StepError {
+    /// The turn and the number of layers are cut short.
+    #[error("byte 0: {bytes} bytes do not hold a header of {STEP_HEADER_BYTES}")]
+    Header {
+        /// Bytes given.
+        bytes: usize,
+    },
+    /// The scales are cut short.
+    #[error("byte 4: {layers} layers of 2 bytes, {bytes} bytes follow the header")]
+    Scales {
+        /// Layers that the header claims.
+        layers: u32,
+        /// Bytes after the header.
+        bytes: usize,
+    },
+    /// The last word is cut short.
+    #[error("byte {offset}: {bytes} bytes are left for a word of {WORD_BYTES}")]
+    Words {
+        /// Where the last word begins.
+        offset: usize,
+        /// Bytes from there on.
+        bytes: usize,
+    },
 }
 
 /// A hash of every lane's integer, and of the layout that gives them meaning.
@@ -283,9 +324,19 @@ mod tests {
         let step = step(3, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
         state.apply(Profile::Plain, &step).unwrap();
         assert_eq!(State::from_bytes(layout(), &state.to_bytes()), Ok(state));
-        assert_eq!(StepWords::from_bytes(&step.to_bytes()), Some(step.clone()));
-        let bytes = step.to_bytes();
-        assert_eq!(StepWords::from_bytes(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(StepWords::from_bytes(&step.to_bytes()), Ok(step));
         assert_eq!(State::from_bytes(layout(), &[0; 5]), Err(StateError::Length { found: 5, lanes: 72 }));
+    }
+
+    #[test]
+    fn malformed_steps_name_offset_value_and_bound() {
+        let bytes = step(3, [1; 14]).to_bytes();
+        let error = |bytes: &[u8]| StepWords::from_bytes(bytes).unwrap_err();
+        assert_eq!(error(&bytes[..7]), StepError::Header { bytes: 7 });
+        assert_eq!(error(&bytes[..9]), StepError::Scales { layers: 1, bytes: 1 });
+        assert_eq!(error(&bytes[..bytes.len() - 1]), StepError::Words { offset: 58, bytes: 15 });
+        let mut bomb = bytes;
+        bomb[4..8].fill(0xff);
+        assert_eq!(error(&bomb).to_string(), "byte 4: 4294967295 layers of 2 bytes, 66 bytes follow the header");
     }
 }

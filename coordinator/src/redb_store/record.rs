@@ -98,8 +98,11 @@ fn past(plan: &RunPlan, version: u64, steps: &[(u64, Vec<u8>)]) -> Result<VecDeq
         if Some(*led_to) != first.map(|first| first + 1 + index as u64) {
             return Err(corrupt("steps", format!("step {led_to} is out of line with version {version}")));
         }
-        let step = StepWords::from_bytes(step).filter(|s| s.scales.len() == layers && s.words.len() == bytes);
-        past.push_back(step.ok_or_else(|| corrupt("steps", format!("step {led_to} does not fit the layout")))?);
+        let step = StepWords::from_bytes(step).map_err(|e| corrupt("steps", format!("step {led_to}: {e}")))?;
+        if (step.scales.len(), step.words.len()) != (layers, bytes) {
+            return Err(corrupt("steps", format!("step {led_to} does not fit the layout")));
+        }
+        past.push_back(step);
     }
     Ok(past)
 }
