@@ -36,7 +36,7 @@ pub use basis::{HybridBasis, HybridGradient};
 pub use decoder::HybridDecoder;
 pub use encoder::{HybridEncoded, HybridEncoder, Selection};
 pub use error::HybridError;
-pub use format::{Coefficient, EDGE_MAX, HybridBlock, HybridFormat};
+pub use format::{Coefficient, EDGE_MAX, HybridBlock, HybridFormat, REACH_MAX};
 pub use matrix::{HybridMatrix, HybridPlan, decode_matrix, encode_matrix};
 pub use smooth::SMOOTH;
 pub use transform::Transform;

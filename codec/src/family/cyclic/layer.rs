@@ -5,7 +5,7 @@
 //!  1   [ map: u8 ]    the radius map
 //!  2   [ rows: u32 ]  groups of weights that share a scale; 1 for one scale a layer
 //!  6   [ cols: u32 ]  weights of a group
-//!  10  [ scale: f32 ] × rows, finite and above 0
+//!  10  [ scale: f32 ] × rows, above 0 and at most 2^126
 //!      [ code ] × rows × cols
 //! ```
 //!
@@ -20,6 +20,8 @@ use super::radius::{RadiusMap, UnknownRadiusMap};
 /// Bytes before the scales.
 const HEADER_BYTES: usize = 10;
 const SCALE_BYTES: usize = 4;
+/// 2¹²⁶: no map is worth 4, so every weight is finite.
+const SCALE_MAX: f32 = (1u128 << 126) as f32;
 
 /// A matrix of weights as codes.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +70,8 @@ pub enum LayerError {
         /// Bytes that the header asks for.
         expected: usize,
     },
-    /// A scale is not a positive number.
-    #[error("byte {offset}: scale {value} is not finite and above 0")]
+    /// A scale is not a positive number, or so large that a weight could be infinite.
+    #[error("byte {offset}: scale {value} is not above 0 and at most 2^126")]
     Scale {
         /// Where the scale stands.
         offset: usize,
@@ -93,13 +95,13 @@ impl<C: Code> CodedLayer<C> {
     /// A layer from its parts: one scale for every `cols` codes.
     ///
     /// # Errors
-    /// If there are not `scales × cols` codes, or a scale is not finite and above 0.
+    /// If there are not `scales × cols` codes, or a scale is not above 0 and at most 2¹²⁶.
     pub fn new(map: RadiusMap, cols: usize, scales: Vec<f32>, codes: Vec<C>) -> Result<Self, LayerError> {
         let expected = scales.len().saturating_mul(cols);
         if codes.len() != expected {
             return Err(LayerError::Count { found: codes.len(), expected });
         }
-        if let Some(row) = scales.iter().position(|scale| !(scale.is_finite() && *scale > 0.0)) {
+        if let Some(row) = scales.iter().position(|scale| !(*scale > 0.0 && *scale <= SCALE_MAX)) {
             return Err(LayerError::Scale { offset: HEADER_BYTES + SCALE_BYTES * row, value: scales[row] });
         }
         Ok(Self { map, cols, scales, codes })
@@ -248,7 +250,7 @@ mod tests {
         assert_eq!(error(|b| b[6] = 4), "byte 2: 2 × 4 weights, at most 6 are allowed");
         assert_eq!(error(|b| b[2..10].fill(255)), "byte 2: 4294967295 × 4294967295 weights, at most 6 are allowed");
         assert_eq!(error(|b| b.push(0)), "31 bytes, the header says 30");
-        assert_eq!(error(|b| b[17] = 0xc0), "byte 14: scale -2 is not finite and above 0");
+        assert_eq!(error(|b| b[17] = 0xc0), "byte 14: scale -2 is not above 0 and at most 2^126");
         let empty_rows = [16, 0, 255, 255, 255, 255, 0, 0, 0, 0];
         assert!(matches!(CodedLayer::<Code16>::from_bytes(&empty_rows, 6), Err(LayerError::Bytes { found: 10, .. })));
     }

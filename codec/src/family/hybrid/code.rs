@@ -100,7 +100,7 @@ impl HybridFormat {
         Ok(Some(code))
     }
 
-    fn largest(self, scale: f32) -> f64 {
+    pub(super) fn largest(self, scale: f32) -> f64 {
         f64::from(match self {
             Self::Plain => f16::MAX.to_f32(),
             Self::Packed32 => self.value(INFINITY_20 - 1, scale),

@@ -10,7 +10,7 @@ use super::HybridSpec;
 use super::basis::HybridBasis;
 use super::decoder::HybridDecoder;
 use super::error::HybridError;
-use super::format::{Entry, HybridBlock};
+use super::format::{Entry, HybridBlock, REACH_MAX};
 use super::smooth::SMOOTH;
 use crate::scalar::Scalar;
 
@@ -173,6 +173,10 @@ impl HybridEncoder {
                 let (row, col) = (narrow(position / spec.cols), narrow(position % spec.cols));
                 block.entries.push(Entry { row, col, code });
             }
+        }
+        let magnitude = block.reach();
+        if magnitude > REACH_MAX {
+            return Err(HybridError::Magnitude { magnitude, max: REACH_MAX });
         }
         let missed = residual.iter().map(|c| c * c).sum();
         Ok(Candidate { block, positions, missed })

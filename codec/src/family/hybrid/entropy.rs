@@ -129,7 +129,7 @@ pub(super) fn decode(spec: &HybridSpec, words: &[u16], count: usize, entries: &m
     let mut decoder = SmallRangeDecoder::from_compressed(words).unwrap_or_else(|never| match never {});
     let (mut gaps, mut levels) = (Classes::new(), Classes::new());
     let mut next = 0;
-    entries.reserve(count);
+    entries.reserve_exact(count);
     for k in 0..count {
         let entry = get_entry(&mut decoder, (&mut gaps, &mut levels), spec, &mut next).ok_or(k)?;
         entries.push(entry);

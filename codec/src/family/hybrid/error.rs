@@ -94,6 +94,16 @@ pub enum HybridError {
         /// The float.
         value: f32,
     },
+    /// Weights and coefficients that could add up to more than an `f32` holds.
+    #[error("the block at byte {offset} could reach {magnitude:e}, at most {max:e} is allowed")]
+    Range {
+        /// Offset of the block.
+        offset: usize,
+        /// Twice the weights' magnitudes and once the coefficients'.
+        magnitude: f64,
+        /// Most that is allowed.
+        max: f64,
+    },
     /// A position lies outside the block.
     #[error("position ({row}, {col}) at byte {offset} is outside {rows}×{cols}")]
     Position {

@@ -149,11 +149,11 @@ impl HybridBlock {
         out
     }
 
-    /// The inverse of [`HybridBlock::to_bytes`].
+    /// The inverse of [`HybridBlock::to_bytes`]. Every value that the block expands to is finite.
     ///
     /// # Errors
     /// If the bytes are not one whole block of this shape and format. Allocates at most 8 bytes for every
-    /// coefficient, of which a block has no more than its bytes can hold.
+    /// coefficient, of which a block has no more than its bytes can hold, and twice the bytes themselves.
     pub fn from_bytes(spec: &HybridSpec, bytes: &[u8]) -> Result<Self, HybridError> {
         let mut block = Self::empty(*spec);
         let end = block.read(bytes, 0)?;
@@ -196,7 +196,22 @@ impl HybridBlock {
             #[cfg(feature = "entropy")]
             HybridFormat::Entropy => self.read_words(&mut reader, count),
         }?;
+        let magnitude = self.reach();
+        if magnitude > REACH_MAX {
+            return Err(HybridError::Range { offset: start, magnitude, max: REACH_MAX });
+        }
         Ok(reader.offset)
+    }
+
+    /// Bounds every value, and every sum on the way to it: the smooth functions are at most 2 and the products of two
+    /// orthonormal vectors' entries at most 1.
+    pub(super) fn reach(&self) -> f64 {
+        let weights = self.weights.iter().map(|w| 2.0 * f64::from(w.abs())).sum::<f64>();
+        let coarse = weights + self.entries.len() as f64 * self.spec.format.largest(self.scale);
+        if coarse <= REACH_MAX {
+            return coarse;
+        }
+        weights + self.coefficients().map(|c| f64::from(c.value.abs())).sum::<f64>()
     }
 
     fn read_count(&self, reader: &mut Reader<'_>) -> Result<usize, HybridError> {
@@ -217,7 +232,7 @@ impl HybridBlock {
         let bytes = reader.take(count * N)?;
         let (rows, cols) = (self.spec.rows, self.spec.cols);
         let mut last = None;
-        self.entries.reserve(count);
+        self.entries.reserve_exact(count);
         for (k, &bytes) in bytes.as_chunks::<N>().0.iter().enumerate() {
             let (offset, entry) = (first + k * N, entry(bytes));
             let (row, col) = (usize::from(entry.row), usize::from(entry.col));
@@ -241,11 +256,11 @@ impl HybridBlock {
         let words = reader.number(words_width(&self.spec))?;
         let offset = reader.offset;
         // Every coefficient has a sign, a bit that no model makes cheaper.
-        let max = 16 * words;
+        let max = words.saturating_mul(16);
         if count > max {
             return Err(HybridError::Count { offset, count, max });
         }
-        let bytes = reader.take(2 * words)?;
+        let bytes = reader.take(words.saturating_mul(2))?;
         let words: Vec<u16> = bytes.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect();
         entropy::decode(&self.spec, &words, count, &mut self.entries).map_err(|coefficient| HybridError::Words {
             offset,
@@ -254,6 +269,10 @@ impl HybridBlock {
         })
     }
 }
+
+/// Most that twice the magnitudes of a block's weights and once those of its coefficients may come to: half of what an
+/// `f32` holds, so that no value and no sum on the way to it is infinite, however it is rounded.
+pub const REACH_MAX: f64 = f32::MAX as f64 / 2.0;
 
 /// Bytes of K.
 const fn count_width(spec: &HybridSpec) -> usize {

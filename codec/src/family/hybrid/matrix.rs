@@ -151,7 +151,7 @@ fn check_size(rows: usize, cols: usize, block: usize, format: HybridFormat) -> R
     if block == 0 || block > format.edge_max() {
         return Err(HybridError::Edge { edge: block, max: format.edge_max() });
     }
-    let max = usize::MAX / rows.max(cols).max(1) / 4;
+    let max = isize::MAX.unsigned_abs() / rows.max(cols).max(1) / size_of::<f32>();
     match rows.min(cols) {
         0 => Err(HybridError::Edge { edge: 0, max }),
         least if least > max => Err(HybridError::Edge { edge: least, max }),

@@ -214,6 +214,8 @@ fn shapes_beyond_a_format_are_refused_with_the_bound() {
     let with = |value| [0.0, 0.0, value, 0.0];
     assert_eq!(encoder.encode(&with(f32::NAN), Selection::Count(1)), Err(HybridError::Value { index: 2 }));
     assert!(matches!(encoder.encode(&[0.0; 3], Selection::Count(1)), Err(HybridError::Length { values: 3, .. })));
+    let beyond = encoder.encode(&[3e38; 4], Selection::Count(0));
+    assert!(matches!(beyond, Err(HybridError::Magnitude { max: REACH_MAX, .. })), "no decoder would take it");
 }
 
 /// A block of 20×20 with three coefficients at (1, 2), (1, 3) and (19, 0).
