@@ -147,6 +147,10 @@ impl Layer {
 
     fn new(index: usize, spec: LayerSpec, seed: &Seed, first_lane: usize) -> Result<Self, LayoutError> {
         check(index, &spec)?;
+        let lanes = lane_count(&spec).saturating_add(first_lane as u64);
+        if lanes > LANES_MAX as u64 {
+            return Err(LayoutError::TooManyLanes { layer: index, lanes });
+        }
         let mut layer = Self {
             blocks: Vec::new(),
             positions: Vec::new(),
@@ -156,13 +160,13 @@ impl Layer {
         };
         for row in (0..layer.spec.rows).step_by(layer.spec.block) {
             for col in (0..layer.spec.cols).step_by(layer.spec.block) {
-                layer.push_block(index, row, col, seed)?;
+                layer.push_block(index, row, col, seed);
             }
         }
         Ok(layer)
     }
 
-    fn push_block(&mut self, index: usize, row: usize, col: usize, seed: &Seed) -> Result<(), LayoutError> {
+    fn push_block(&mut self, index: usize, row: usize, col: usize, seed: &Seed) {
         let rows = self.spec.block.min(self.spec.rows - row);
         let cols = self.spec.block.min(self.spec.cols - col);
         let ids = [index as u64, self.blocks.len() as u64];
@@ -181,11 +185,7 @@ impl Layer {
         };
         self.lanes.end += block.lanes().len();
         self.residual_min = self.residual_min.min(block.residual);
-        if self.lanes.end > LANES_MAX {
-            return Err(LayoutError::TooManyLanes { layer: index });
-        }
         self.blocks.push(block);
-        Ok(())
     }
 }
 
@@ -286,10 +286,14 @@ pub enum LayoutError {
         max: i64,
     },
     /// More lanes than an index can name.
-    #[error("layer {layer} brings the layout over {LANES_MAX} lanes; use larger blocks or fewer residual positions")]
+    #[error(
+        "layer {layer} brings the layout to {lanes} lanes, allowed are {LANES_MAX}; use larger blocks or fewer residual positions"
+    )]
     TooManyLanes {
         /// Index of the layer.
         layer: usize,
+        /// Lanes of all layers up to it.
+        lanes: u64,
     },
 }
 
@@ -312,6 +316,17 @@ fn check(layer: usize, spec: &LayerSpec) -> Result<(), LayoutError> {
     let (value, min, max) = (spec.gain_exponent, *GAIN_EXPONENTS.start(), *GAIN_EXPONENTS.end());
     let (value, min, max) = (i64::from(value), i64::from(min), i64::from(max));
     Err(LayoutError::Size { layer, name: spec.name.clone(), what: "gain exponent", value, min, max })
+}
+
+/// Lanes of a layer, known before anything is allocated for it.
+fn lane_count(spec: &LayerSpec) -> u64 {
+    let parts = |edge: usize| [(edge / spec.block, spec.block), (1, edge % spec.block)];
+    let shapes = parts(spec.rows).into_iter().flat_map(|row| parts(spec.cols).map(|col| (row, col)));
+    let lanes = shapes.filter(|((_, rows), (_, cols))| rows * cols > 0).map(|((down, rows), (across, cols))| {
+        let of_a_block = WAVE_LANES + spec.residual.min(rows * cols);
+        down as u64 * across as u64 * of_a_block as u64
+    });
+    lanes.sum()
 }
 
 /// `residual` positions of a `rows`×`cols` block, uniformly without replacement, in the order drawn.
@@ -411,6 +426,8 @@ mod tests {
             }
         }
         assert_eq!(layout.lanes(), next);
+        let counted: u64 = layout.layers().iter().map(|layer| lane_count(layer.spec())).sum();
+        assert_eq!(counted, next as u64);
     }
 
     #[test]
@@ -433,6 +450,8 @@ mod tests {
     fn sizes_out_of_bounds_name_value_and_bound() {
         let error = Layout::new(&Seed::from_number(1), vec![spec(8, 8, 513, 2)]).unwrap_err();
         assert_eq!(error.to_string(), "layer 0 (8x8): block is 513, allowed is 1 to 512");
+        let dust = Layout::new(&Seed::from_number(1), vec![spec(1 << 22, 1 << 22, 1, 0)]).unwrap_err();
+        assert_eq!(dust, LayoutError::TooManyLanes { layer: 0, lanes: 1 << 45 }, "before 2^44 blocks are allocated");
         let twice = Layout::new(&Seed::from_number(1), vec![spec(8, 8, 4, 2), spec(8, 8, 4, 2)]);
         assert!(matches!(twice, Err(LayoutError::SameName { layer: 1, .. })));
     }
