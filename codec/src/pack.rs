@@ -225,7 +225,8 @@ impl Padding {
             profile.unpack(&words[block], &mut lanes);
             if let Some(extra) = lanes[used..profile.width()].iter().position(|&q| q != 0) {
                 let lane = used + extra;
-                return Err(EncodeError::Padding { block, lane, value: lanes[lane] });
+                let (offset, value) = (block * WORD_BYTES, lanes[lane]);
+                return Err(EncodeError::Padding { offset, block, lane, value, lanes: used });
             }
         }
         Ok(())

@@ -39,10 +39,10 @@ const R_MAX: f64 = 1.0 - 1.0 / (1u64 << R_BITS) as f64;
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum PackedError {
     /// Seed1's radius lies outside the disk, or is not a number.
-    #[error("radius {0} is outside [0, 1)")]
+    #[error("radius {0} in bits 32 to 63 of Seed1 is outside [0, 1)")]
     Radius(f32),
     /// Seed1's angle is not finite.
-    #[error("angle {0} is not finite")]
+    #[error("angle {0} in bits 0 to 31 of Seed1 is not finite")]
     Angle(f32),
 }
 

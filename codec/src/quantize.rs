@@ -94,14 +94,18 @@ pub enum EncodeError {
         blocks: usize,
     },
     /// A lane that no position stands behind is not zero.
-    #[error("block {block}: lane {lane} of its word is {value}, the block has no such lane")]
+    #[error("byte {offset}: lane {lane} of the word of block {block} is {value}, the block has {lanes} lanes")]
     Padding {
+        /// First byte of the word.
+        offset: usize,
         /// Block, counted over the whole layout.
         block: usize,
         /// Lane of the word.
         lane: usize,
         /// What it holds.
         value: i32,
+        /// Lanes that the block has in this window.
+        lanes: usize,
     },
 }
 
@@ -302,6 +306,6 @@ mod tests {
         let mut words = vec![0; layout.blocks() * WORD_BYTES];
         *words.last_mut().unwrap() = 3;
         let padded = decode_words(&layout, Profile::Plain, 0, &words, |_, _| {});
-        assert_eq!(padded, Err(EncodeError::Padding { block: 5, lane: 13, value: 3 }));
+        assert_eq!(padded, Err(EncodeError::Padding { offset: 80, block: 5, lane: 13, value: 3, lanes: 3 }));
     }
 }

@@ -42,7 +42,9 @@ impl Window {
 
     /// The block's residual lanes in this window, in word order: indices below the block's K.
     pub fn residual(&self, block: &Block) -> impl ExactSizeIterator<Item = usize> + use<> {
-        let (count, start) = (block.residual, self.turn as usize * self.lanes);
+        let count = block.residual;
+        // A turn is any u32, so only its place within K is multiplied.
+        let start = if count == 0 { 0 } else { self.turn as usize % count * self.lanes };
         (0..self.lanes.min(count)).map(move |slot| (start + slot) % count)
     }
 

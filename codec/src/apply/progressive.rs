@@ -178,7 +178,7 @@ pub fn encode_planes<S: Scalar>(layer: &Layer, lanes: &[S], planes: u8) -> Resul
 
 impl Progressive {
     /// Reads a prefix of [`encode_planes`]: every whole plane in it; a plane cut short waits for
-    /// [`Progressive::refine`]. Allocates four bytes and one bit a lane of the layer, and nothing before the
+    /// [`Progressive::refine`]. Allocates four bytes and one bit a lane and eight bytes a block of the layer, and nothing before the
     /// header has been checked.
     ///
     /// # Errors
