@@ -31,6 +31,8 @@
 //! | the block's relatives: hashed, radial, hybrid, cyclic | [`family`] |
 //! | how close a decoded matrix is, and what no code can do | [`quality`] |
 
+#![forbid(unsafe_code)]
+
 pub mod apply;
 mod basis;
 mod catchup;
