@@ -205,30 +205,48 @@ pub(crate) struct Padding {
 impl Padding {
     /// The short blocks of a layout.
     pub(crate) fn of(layout: &Layout, profile: Profile) -> Self {
-        let (window, width) = (Window::new(profile, 0), profile.width());
-        let mut short = Vec::new();
-        let mut first = 0;
-        for layer in layout.layers() {
-            if layer.residual_min() < profile.residual_lanes() {
-                let used = layer.blocks().iter().map(|block| window.lanes(block).count()).enumerate();
-                short.extend(used.filter(|&(_, used)| used < width).map(|(n, used)| (first + n, used)));
-            }
-            first += layer.blocks().len();
-        }
-        Self { short }
+        Self { short: short_blocks(layout, profile).collect() }
     }
 
     /// Whether every lane that no position stands behind is zero.
     pub(crate) fn check(&self, profile: Profile, words: &[Word]) -> Result<(), EncodeError> {
-        let mut lanes = [0; WIDTH_MAX];
-        for &(block, used) in &self.short {
-            profile.unpack(&words[block], &mut lanes);
-            if let Some(extra) = lanes[used..profile.width()].iter().position(|&q| q != 0) {
-                let lane = used + extra;
-                let (offset, value) = (block * WORD_BYTES, lanes[lane]);
-                return Err(EncodeError::Padding { offset, block, lane, value, lanes: used });
-            }
-        }
-        Ok(())
+        check_padding(self.short.iter().copied(), profile, words)
     }
+}
+
+/// The blocks that have fewer lanes than a word, and how many they have.
+fn short_blocks(layout: &Layout, profile: Profile) -> impl Iterator<Item = (usize, usize)> {
+    let (window, width) = (Window::new(profile, 0), profile.width());
+    let layers = layout.layers().iter().scan(0, |next, layer| {
+        let first = *next;
+        *next += layer.blocks().len();
+        Some((first, layer))
+    });
+    let layers = layers.filter(move |(_, layer)| layer.residual_min() < profile.residual_lanes());
+    layers.flat_map(move |(first, layer)| {
+        let used = layer.blocks().iter().map(move |block| window.lanes(block).count()).enumerate();
+        used.filter(move |&(_, used)| used < width).map(move |(n, used)| (first + n, used))
+    })
+}
+
+/// As [`Padding::check`], for words that are looked at once.
+pub(crate) fn check_once(layout: &Layout, profile: Profile, words: &[Word]) -> Result<(), EncodeError> {
+    check_padding(short_blocks(layout, profile), profile, words)
+}
+
+fn check_padding(
+    short: impl Iterator<Item = (usize, usize)>,
+    profile: Profile,
+    words: &[Word],
+) -> Result<(), EncodeError> {
+    let mut lanes = [0; WIDTH_MAX];
+    for (block, used) in short {
+        profile.unpack(&words[block], &mut lanes);
+        if let Some(extra) = lanes[used..profile.width()].iter().position(|&q| q != 0) {
+            let lane = used + extra;
+            let (offset, value) = (block * WORD_BYTES, lanes[lane]);
+            return Err(EncodeError::Padding { offset, block, lane, value, lanes: used });
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use crate::layout::Layout;
-use crate::pack::{PackLayers, Padding, Rounding, UnpackLayers};
+use crate::pack::{PackLayers, Rounding, UnpackLayers, check_once};
 use crate::scalar::Scalar;
 use crate::seed::Seed;
 use crate::state::QUANTUM_EXPONENT;
@@ -177,7 +177,7 @@ impl<'a> Encoder<'a> {
             return Err(EncodeError::ValueCount { found: values.len(), slots });
         }
         pulp::Arch::new().dispatch(UnpackLayers { encoder: self, words: chunks, values });
-        Padding::of(self.layout, self.profile).check(self.profile, chunks)
+        check_once(self.layout, self.profile, chunks)
     }
 }
 
@@ -196,7 +196,7 @@ pub fn decode_words(
     if chunks.len() != layout.blocks() || !rest.is_empty() {
         return Err(EncodeError::WordBytes { found: words.len(), blocks: layout.blocks() });
     }
-    Padding::of(layout, profile).check(profile, chunks)?;
+    check_once(layout, profile, chunks)?;
     let mut lanes = [0; WIDTH_MAX];
     for block in Window::new(profile, turn).blocks(layout) {
         profile.unpack(&chunks[block.number], &mut lanes);
