@@ -248,6 +248,22 @@ mod tests {
     }
 
     #[test]
+    fn decoding_gives_the_values_that_the_words_stand_for() {
+        let layout = layout();
+        let encoder = Encoder::new(&layout, Profile::Plain, 0, &SCALES).unwrap();
+        let words = encoder.nearest(&vec![0.31f64; layout.blocks() * 14]).unwrap().words;
+        let mut expected = vec![0.0f32; layout.blocks() * 14];
+        for (slot, q) in decode(&words) {
+            let exponent = SCALES[slot.layer].exponent(slot.wave);
+            expected[slot.index] = f32::from_f64(f64::from(q) * 2f64.powi(exponent.into()));
+        }
+        let mut values = vec![f32::NAN; expected.len()];
+        encoder.decode(&words, &mut values).unwrap();
+        assert_eq!(values, expected);
+        assert!(matches!(encoder.decode(&words[..16], &mut values), Err(EncodeError::WordBytes { .. })));
+    }
+
+    #[test]
     fn values_on_the_grid_survive_either_rounding() {
         let layout = layout();
         let encoder = Encoder::new(&layout, Profile::Plain, 0, &SCALES).unwrap();

@@ -185,6 +185,22 @@ mod tests {
     }
 
     #[test]
+    fn filling_draws_what_single_draws_would() {
+        for (before, length) in [(0, 64), (0, 200), (3, 64), (63, 130), (64, 7)] {
+            let (mut one_by_one, mut at_once) = (Seed::from_number(5).stream(), Seed::from_number(5).stream());
+            for stream in [&mut one_by_one, &mut at_once] {
+                for _ in 0..before {
+                    stream.bits_32();
+                }
+            }
+            let mut filled = vec![0; length];
+            at_once.fill_32(&mut filled);
+            assert!(filled.iter().all(|&draw| draw == one_by_one.bits_32()), "{before}, {length}");
+            assert_eq!(at_once.bits_32(), one_by_one.bits_32());
+        }
+    }
+
+    #[test]
     fn derivations_differ_by_domain_and_by_id() {
         let seed = Seed::from_number(1);
         assert_ne!(seed.derive("a", &[1]), seed.derive("b", &[1]));
