@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::fold::{Fold, Update, batches};
+use crate::fold::{Batch, Fold, Update, batches};
 use crate::layout::Layout;
 use crate::pack::Padding;
 use crate::quantize::EncodeError;
@@ -94,7 +94,7 @@ impl Tally {
         Ok(())
     }
 
-    fn fold(&mut self, batch: &[(&[Word], i32)]) {
+    fn fold(&mut self, batch: &Batch<'_>) {
         let (arch, profile, width) = (pulp::Arch::new(), self.profile, self.profile.width());
         for (layer, peaks) in self.layers.iter().zip(&mut self.peaks) {
             let (blocks, sums) = (layer.clone(), &mut self.sums[layer.start * width..layer.end * width]);

@@ -14,9 +14,9 @@ const SCALES: [Scales; 1] = [Scales { wave: -12, residual: -6 }];
 pub(crate) fn races() -> Vec<Race> {
     let mut races = Vec::new();
     for (profile, name) in PROFILES {
-        // 16 updates of 2,048 blocks: half a megabyte; 32 of 131,072: 64 MiB, more than the cache.
+        // 16 updates of 2,048 blocks: half a megabyte; 64 of 65,536: 64 MiB, more than the cache.
         races.push(fold(format!("fold {name} words, in cache"), profile, 16, 2_048));
-        races.push(fold(format!("fold {name} words, from memory"), profile, 32, 131_072));
+        races.push(fold(format!("fold {name} words, from memory"), profile, 64, 65_536));
         races.push(pack(format!("pack {name}, nearest"), profile, None));
         races.push(pack(format!("pack {name}, stochastic"), profile, Some(Seed::from_number(3))));
         races.push(unpack(format!("unpack {name}"), profile));
