@@ -31,7 +31,7 @@ pub(crate) mod transpose;
 pub(crate) mod vectors;
 
 pub use cached::{CachedDelta, inference_lanes};
-pub use direct::{Coefficients, Direct, Gradients, Spectrum, Trained};
+pub use direct::{Coefficients, Direct, Spectrum, Trained};
 pub use lru::CacheStatistics;
 pub use masked::{MASK_EDGE_MAX, MaskedBlock, MaskedError};
 pub use merged::{Merger, PackedLayer};

@@ -19,13 +19,16 @@ mod weigh;
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
+use pulp::NullaryFnOnce;
+#[cfg(target_arch = "x86_64")]
+use pulp::{
+    Simd,
+    x86::{V3, V4},
+};
 
 use crate::word::{NIBBLE_WIDTH, PLAIN_WIDTH, Profile, WORD_BYTES, Word};
 use nibble::NibbleSums;
 use plain::PlainSums;
-#[cfg(target_arch = "x86_64")]
-use weigh::Wide;
 use weigh::{Digits, Portable, Weigh};
 
 /// One update's words, 16 bytes a block, and what it counts for.
@@ -50,9 +53,10 @@ const PAIRS_MAX: usize = 32;
 
 /// The words of two updates and one digit of their weights.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Pair<'a> {
-    words: [&'a [Word]; 2],
     digits: Digits,
+    words: [&'a [Word]; 2],
 }
 
 impl<'a> Pair<'a> {
@@ -107,7 +111,7 @@ pub(crate) fn batches<'a>(updates: &[(&'a [Word], u32)]) -> Vec<Batch<'a>> {
     batches
 }
 
-/// Adds a batch's words of some blocks to their sums; compiled for every instruction set.
+/// Adds a batch's words of some blocks to their sums.
 pub(crate) struct Fold<'a> {
     pub(crate) profile: Profile,
     pub(crate) batch: &'a Batch<'a>,
@@ -116,27 +120,16 @@ pub(crate) struct Fold<'a> {
     pub(crate) sums: &'a mut [i64],
 }
 
-impl WithSimd for Fold<'_> {
-    /// Largest magnitudes of the wave's and of the residual's lanes.
-    type Output = [u32; 2];
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, _: V) -> [u32; 2] {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(wide) = Wide::new() {
-            return self.weighed(wide);
-        }
-        self.weighed(Portable)
-    }
-}
-
 impl Fold<'_> {
-    #[inline(always)]
-    fn weighed(self, by: impl Weigh) -> [u32; 2] {
-        match self.profile {
-            Profile::Plain => self.fold::<PlainSums, PLAIN_WIDTH>(by),
-            Profile::Nibble => self.fold::<NibbleSums, NIBBLE_WIDTH>(by),
+    /// Adds them, and returns the largest magnitudes of the wave's and of the residual's lanes.
+    pub(crate) fn run(self) -> [u32; 2] {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(wide) = V4::try_new() {
+            return wide.vectorize(Weighed { fold: self, by: wide });
+        } else if let Some(wide) = V3::try_new() {
+            return wide.vectorize(Weighed { fold: self, by: wide });
         }
+        Weighed { fold: self, by: Portable }.call()
     }
 
     #[inline(always)]
@@ -165,6 +158,24 @@ impl Fold<'_> {
     }
 }
 
+/// A fold by one instruction set, for which it is compiled.
+struct Weighed<'a, B> {
+    fold: Fold<'a>,
+    by: B,
+}
+
+impl<B: Weigh> NullaryFnOnce for Weighed<'_, B> {
+    type Output = [u32; 2];
+
+    #[inline(always)]
+    fn call(self) -> [u32; 2] {
+        match self.fold.profile {
+            Profile::Plain => self.fold.fold::<PlainSums, PLAIN_WIDTH>(self.by),
+            Profile::Nibble => self.fold.fold::<NibbleSums, NIBBLE_WIDTH>(self.by),
+        }
+    }
+}
+
 /// Where the words of a block of the first two pairs stand.
 #[inline(always)]
 fn ahead(pairs: &[Pair<'_>], block: usize) -> [*const u8; 4] {
@@ -183,17 +194,16 @@ fn add_stretch<P: Sums<W>, const W: usize>(
     next: Option<&Pair<'_>>,
     blocks: &Range<usize>,
     tiles: &mut [P],
-    mut ahead: [*const u8; 4],
+    ahead: [*const u8; 4],
     mut peaks: P::Peaks,
 ) -> P::Peaks {
     let ([a, b], rest) = pair.tiles(blocks);
     let (whole, last) = tiles.split_at_mut(a.len());
     if let Some(next) = next {
         let ([c, d], next_rest) = next.tiles(blocks);
-        for ((((tile, &a), &b), &c), &d) in whole.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-            for ahead in &mut ahead {
-                by.ahead(*ahead);
-                *ahead = ahead.wrapping_add(TILE_BYTES);
+        for (n, ((((tile, &a), &b), &c), &d)) in whole.iter_mut().zip(a).zip(b).zip(c).zip(d).enumerate() {
+            for ahead in ahead {
+                by.ahead(ahead.wrapping_add(n * TILE_BYTES));
             }
             let (sums, wider) = tile.add(by, [a, b], &pair.digits, peaks);
             (*tile, peaks) = sums.add(by, [c, d], &next.digits, wider);

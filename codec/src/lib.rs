@@ -51,7 +51,7 @@ pub mod wave;
 mod window;
 mod word;
 
-pub use apply::{Coefficients, Direct, Gradients, Merger, PackedLayer, Spectrum, Trained};
+pub use apply::{Coefficients, Direct, Merger, PackedLayer, Spectrum, Trained};
 pub use basis::{Basis, dct_matrix, dst_matrix};
 pub use catchup::{CatchUpError, decode_catch_up, encode_catch_up, encode_step};
 pub use fold::Update;

@@ -95,10 +95,10 @@ impl Tally {
     }
 
     fn fold(&mut self, batch: &Batch<'_>) {
-        let (arch, profile, width) = (pulp::Arch::new(), self.profile, self.profile.width());
+        let (profile, width) = (self.profile, self.profile.width());
         for (layer, peaks) in self.layers.iter().zip(&mut self.peaks) {
             let (blocks, sums) = (layer.clone(), &mut self.sums[layer.start * width..layer.end * width]);
-            let found = arch.dispatch(Fold { profile, batch, blocks, sums });
+            let found = Fold { profile, batch, blocks, sums }.run();
             *peaks = [peaks[0].max(found[0]), peaks[1].max(found[1])];
         }
     }

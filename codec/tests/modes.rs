@@ -8,8 +8,8 @@
 use packfed_codec::apply::{CachedDelta, MASK_EDGE_MAX, MaskedBlock, Progressive, encode_planes, inference_lanes};
 use packfed_codec::wave::{IntegerWave, Steps, Wave};
 use packfed_codec::{
-    Basis, Block, Direct, Layer, LayerSpec, Layout, Merger, Packed128, PackedLayer, Profile, Scalar, Seed, Stream,
-    Window,
+    Basis, Block, Direct, Layer, LayerSpec, Layout, Merger, Packed128, PackedLayer, Profile, Scalar, Seed, Spectrum,
+    Stream, Window,
 };
 use proptest::prelude::*;
 
@@ -62,11 +62,11 @@ impl Case {
         let coefficients = direct.coefficients(lanes);
         let narrow = |values: &[f32]| values.iter().map(|&v| S::from_f64(v.into())).collect::<Vec<S>>();
         let mut y = vec![S::ZERO; self.tokens * self.edges().0];
-        let spectrum = direct.forward(&coefficients, &narrow(&self.x), &mut y);
-        let gradients =
-            direct.backward(&coefficients, &spectrum, &narrow(&self.grad_y), &direct.trained(&Self::window()), true);
-        let grad_x = gradients.input.expect("it was asked for");
-        Applied { mode, y: wide(&y), grad_x: wide(&grad_x), lanes: Some(wide(&gradients.lanes)) }
+        let (mut spectrum, mut grad_x) = (Spectrum::default(), vec![S::ZERO; self.x.len()]);
+        direct.forward(&coefficients, &narrow(&self.x), &mut y, &mut spectrum);
+        let trained = direct.trained(&Self::window());
+        let lanes = direct.backward(&coefficients, &spectrum, &narrow(&self.grad_y), &trained, Some(&mut grad_x));
+        Applied { mode, y: wide(&y), grad_x: wide(&grad_x), lanes: Some(wide(&lanes)) }
     }
 
     /// A dense Δ and plain sums.

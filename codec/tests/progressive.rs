@@ -1,7 +1,7 @@
 //! Bit-planes: bounds that hold at every plane, bytes that are pinned, and bytes that are hostile.
 
 use packfed_codec::apply::{PlaneError, Progressive, encode_planes};
-use packfed_codec::{Direct, Layer, LayerSpec, Layout, Seed};
+use packfed_codec::{Direct, Layer, LayerSpec, Layout, Seed, Spectrum};
 use proptest::prelude::*;
 
 /// 3×2 blocks, the smallest of 1×3, and 66 lanes.
@@ -117,7 +117,7 @@ proptest! {
             prop_assert_eq!(&refined, &decode(layer, &bytes, plane), "in place or at once");
             let error: Vec<f64> = refined.lanes::<f64>().iter().zip(&values).map(|(a, b)| a - b).collect();
             let mut delta = vec![0.0; 7 * 9];
-            direct.forward(&direct.coefficients(&error), &identity, &mut delta);
+            direct.forward(&direct.coefficients(&error), &identity, &mut delta, &mut Spectrum::default());
             let frobenius = delta.iter().map(|d| d * d).sum::<f64>().sqrt();
             let (known, before) = (refined.bound(), refined.bound_after(plane));
             prop_assert!(error.iter().all(|e| e.abs() <= known.lane));

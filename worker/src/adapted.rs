@@ -135,7 +135,8 @@ impl<E: Element> CustomOp2 for Op<E> {
         let mut y = vec![<E as Scalar>::ZERO; tokens * frozen.outputs];
         let weight = Matrix::new(&frozen.weight, frozen.outputs, frozen.inputs);
         add_product(&mut y, Matrix::new(x, tokens, frozen.inputs), weight.t());
-        let spectrum = frozen.direct.forward(&coefficients, x, &mut y);
+        let mut spectrum = Spectrum::default();
+        frozen.direct.forward(&coefficients, x, &mut y, &mut spectrum);
         if self.kept.set((coefficients, spectrum)).is_err() {
             bail!("{}: one op runs forward once", frozen.name);
         }
@@ -149,14 +150,15 @@ impl<E: Element> CustomOp2 for Op<E> {
         };
         let tokens = x.dim(0)?;
         let grad_y = grad_y.flatten_all()?.to_vec1::<E>()?;
-        let gradients = frozen.direct.backward(coefficients, spectrum, &grad_y, &frozen.trained, self.with_input);
-        let input = gradients.input.map(|mut input| {
+        let mut input = self.with_input.then(|| {
+            let mut input = vec![<E as Scalar>::ZERO; tokens * frozen.inputs];
             let weight = Matrix::new(&frozen.weight, frozen.outputs, frozen.inputs);
             add_product(&mut input, Matrix::new(&grad_y, tokens, frozen.outputs), weight);
-            Tensor::from_vec(input, x.shape(), x.device())
+            input
         });
-        let lanes = Tensor::from_vec(gradients.lanes, delta.shape(), delta.device())?;
-        Ok((input.transpose()?, Some(lanes)))
+        let lanes = frozen.direct.backward(coefficients, spectrum, &grad_y, &frozen.trained, input.as_deref_mut());
+        let input = input.map(|input| Tensor::from_vec(input, x.shape(), x.device())).transpose()?;
+        Ok((input, Some(Tensor::from_vec(lanes, delta.shape(), delta.device())?)))
     }
 }
 
@@ -211,7 +213,7 @@ mod tests {
                 let mut unit = vec![0.0; self.lanes.len()];
                 unit[lane] = 1.0;
                 let mut columns = vec![0.0; cols * rows];
-                direct.forward(&direct.coefficients(&unit), &identity, &mut columns);
+                direct.forward(&direct.coefficients(&unit), &identity, &mut columns, &mut Spectrum::default());
                 all.extend((0..rows * cols).map(|n| columns[n % cols * rows + n / cols]));
             }
             Self::tensor(all, rows * cols)

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use gemm::Parallelism;
-use packfed_codec::{Direct, LayerSpec, Layout, Profile, Seed, Window};
+use packfed_codec::{Direct, LayerSpec, Layout, Profile, Seed, Spectrum, Window};
 
 use crate::race::{Goal, Race, Work};
 
@@ -48,13 +48,14 @@ fn direct(name: String, residual: usize, tokens: usize, passes: Passes, share: f
         let coefficients = direct.coefficients(&noise(layer.lanes().len(), 2));
         let trained = direct.trained(&Window::new(Profile::Plain, 0));
         let (x, grad) = (noise(tokens * COLS, 3), noise(tokens * ROWS, 4));
-        let mut y = vec![0.0; tokens * ROWS];
+        let (mut y, mut grad_x, mut spectrum) =
+            (vec![0.0; tokens * ROWS], vec![0.0; tokens * COLS], Spectrum::default());
         Box::new(move || {
-            let spectrum = direct.forward(&coefficients, &x, &mut y);
+            direct.forward(&coefficients, &x, &mut y, &mut spectrum);
             if passes == Passes::Both {
-                black_box(direct.backward(&coefficients, &spectrum, &grad, &trained, true));
+                black_box(direct.backward(&coefficients, &spectrum, &grad, &trained, Some(&mut grad_x)));
             }
-            black_box(&mut y);
+            black_box((&mut y, &mut grad_x));
         })
     };
     let theirs = move || -> Work {

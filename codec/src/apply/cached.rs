@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use crate::apply::block_decoder::BlockDecoder;
 use crate::apply::block_product::{BlockProduct, Direction, Tiles};
-use crate::apply::direct::Direct;
+use crate::apply::direct::{Direct, Spectrum};
 use crate::apply::lru::{CacheStatistics, Lru};
 use crate::apply::merged::PackedLayer;
 use crate::layout::{Block, Layer};
@@ -132,8 +132,9 @@ impl CachedDelta {
     pub fn lane_gradients(&self, x: &[f32], grad_y: &[f32], window: &Window) -> Vec<f32> {
         let direct = self.direct.get_or_init(|| Direct::new(&self.layer));
         let coefficients = direct.coefficients(&inference_lanes(&self.layer, &self.packed));
-        let spectrum = direct.forward(&coefficients, x, &mut vec![0.0; grad_y.len()]);
-        direct.backward(&coefficients, &spectrum, grad_y, &direct.trained(window), false).lanes
+        let mut spectrum = Spectrum::default();
+        direct.forward(&coefficients, x, &mut vec![0.0; grad_y.len()], &mut spectrum);
+        direct.backward(&coefficients, &spectrum, grad_y, &direct.trained(window), None)
     }
 
     /// Blocks down and across.

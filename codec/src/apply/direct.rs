@@ -78,20 +78,17 @@ pub struct Trained<S> {
     lanes: usize,
 }
 
-/// An input's spectrum, kept from the forward pass for the backward.
+/// An input's spectrum, kept from the forward pass for the backward; one that is used again keeps its memory.
 #[derive(Clone, Debug)]
 pub struct Spectrum<S> {
     tiles: Vec<S>,
     tokens: usize,
 }
 
-/// What a backward pass yields.
-#[derive(Clone, Debug)]
-pub struct Gradients<S> {
-    /// Gradient of the window's lanes by slot: `blocks × window.width()`, unused slots zero.
-    pub lanes: Vec<S>,
-    /// Gradient of the input, `tokens × inputs`, where it was asked for.
-    pub input: Option<Vec<S>>,
+impl<S> Default for Spectrum<S> {
+    fn default() -> Self {
+        Self { tiles: Vec::new(), tokens: 0 }
+    }
 }
 
 impl<S: Scalar> Direct<S> {
@@ -141,16 +138,17 @@ impl<S: Scalar> Direct<S> {
         Coefficients { by_output: self.by_output.in_order(&all), by_input: self.by_input.in_order(&all) }
     }
 
-    /// Adds `Δ·x` to `y`: `x` is tokens×inputs, `y` tokens×outputs. Returns what the backward pass needs.
+    /// Adds `Δ·x` to `y`: `x` is tokens×inputs, `y` tokens×outputs. Leaves what the backward pass needs in `spectrum`.
     ///
     /// # Panics
     /// If the lengths do not fit the layer.
-    pub fn forward(&self, coefficients: &Coefficients<S>, x: &[S], y: &mut [S]) -> Spectrum<S> {
+    pub fn forward(&self, coefficients: &Coefficients<S>, x: &[S], y: &mut [S], spectrum: &mut Spectrum<S>) {
         let tokens = x.len() / self.inputs.length();
         assert_eq!(x.len(), tokens * self.inputs.length(), "x is tokens × inputs");
         assert_eq!(y.len(), tokens * self.outputs.length(), "y is tokens × outputs");
         assert_eq!(coefficients.by_output.len(), self.entries.len(), "one coefficient a product");
-        pulp::Arch::new().dispatch(Forward { direct: self, coefficients, x, y, tokens })
+        pulp::Arch::new().dispatch(Forward { direct: self, coefficients, x, y, spectrum: &mut spectrum.tiles, tokens });
+        spectrum.tokens = tokens;
     }
 
     /// What a backward pass for one window needs, worked out once for as many passes as there are.
@@ -178,7 +176,8 @@ impl<S: Scalar> Direct<S> {
         }
     }
 
-    /// Gradients of the trained lanes, and of the input if `with_input`, from the output's gradient.
+    /// Adds the input's gradient to `grad_x`, tokens×inputs, where one is given, and returns the gradient of the
+    /// window's lanes by slot: `blocks × window.width()`, unused slots zero. `grad_y` is tokens×outputs.
     ///
     /// # Panics
     /// If the lengths do not fit the layer.
@@ -189,16 +188,17 @@ impl<S: Scalar> Direct<S> {
         spectrum: &Spectrum<S>,
         grad_y: &[S],
         trained: &Trained<S>,
-        with_input: bool,
-    ) -> Gradients<S> {
+        grad_x: Option<&mut [S]>,
+    ) -> Vec<S> {
         let tokens = spectrum.tokens;
         assert_eq!(grad_y.len(), tokens * self.outputs.length(), "the gradient is tokens × outputs");
         assert_eq!(coefficients.by_input.len(), self.entries.len(), "one coefficient a product");
-        let input = with_input.then(|| vec![S::ZERO; tokens * self.inputs.length()]);
+        if let Some(grad_x) = &grad_x {
+            assert_eq!(grad_x.len(), tokens * self.inputs.length(), "the input's gradient is tokens × inputs");
+        }
         let rows = &trained.rows;
-        let (products, input) =
-            pulp::Arch::new().dispatch(Backward { direct: self, coefficients, spectrum, grad_y, rows, input });
-        Gradients { lanes: trained.lanes(&products), input }
+        let backward = Backward { direct: self, coefficients, spectrum, grad_y, rows, grad_x };
+        trained.lanes(&pulp::Arch::new().dispatch(backward))
     }
 }
 
@@ -220,34 +220,34 @@ struct Forward<'a, S> {
     coefficients: &'a Coefficients<S>,
     x: &'a [S],
     y: &'a mut [S],
+    spectrum: &'a mut Vec<S>,
     tokens: usize,
 }
 
 impl<S: Scalar> WithSimd for Forward<'_, S> {
-    type Output = Spectrum<S>;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<V: Simd>(self, _: V) -> Spectrum<S> {
-        let Self { direct: Direct { inputs, outputs, by_output, .. }, coefficients, x, y, tokens } = self;
+    fn with_simd<V: Simd>(self, _: V) {
+        let Self { direct: Direct { inputs, outputs, by_output, .. }, coefficients, x, y, spectrum, tokens } = self;
+        let turn = Turn::new();
         if tokens == 1 {
-            let mut spectrum = vec![[S::ZERO]; inputs.rows()];
-            single::project(inputs, Turn::new(), x, &mut spectrum);
-            let mut products = vec![[S::ZERO]; outputs.rows()];
-            by_output.product_of_one(&coefficients.by_output, &spectrum, &mut products);
-            single::expand(outputs, Turn::new(), &products, y);
-            return Spectrum { tiles: spectrum.into_flattened(), tokens };
+            // A sine of frequency 0 is not written.
+            spectrum.clear();
+            spectrum.resize(inputs.rows(), S::ZERO);
+            single::project(inputs, turn, x, spectrum);
+            let mut products = vec![S::ZERO; outputs.rows()];
+            by_output.product_of_one(&coefficients.by_output, spectrum, &mut products);
+            single::expand(outputs, turn, &products, y);
+            return;
         }
-        let (rows, turn) = (inputs.rows(), Turn::new());
-        let mut tiles = Vec::with_capacity(rows * tokens.div_ceil(TILE));
-        let mut spectrum = vec![[S::ZERO; TILE]; rows];
+        spectrum.resize(inputs.rows() * tokens.next_multiple_of(TILE), S::ZERO);
         let mut products = vec![[S::ZERO; TILE]; outputs.rows()];
-        for token in (0..tokens).step_by(TILE) {
-            inputs.project(turn, x, token, &mut spectrum);
-            by_output.product(&coefficients.by_output, &spectrum, &mut products);
-            outputs.expand(turn, &mut products, y, token);
-            tiles.extend_from_slice(&spectrum);
+        for (n, tile) in spectrum.as_chunks_mut().0.chunks_exact_mut(inputs.rows()).enumerate() {
+            inputs.project(turn, x, n * TILE, tile);
+            by_output.product(&coefficients.by_output, tile, &mut products);
+            outputs.expand(turn, &mut products, y, n * TILE);
         }
-        Spectrum { tiles: tiles.into_flattened(), tokens }
     }
 }
 
@@ -258,33 +258,30 @@ struct Backward<'a, S> {
     spectrum: &'a Spectrum<S>,
     grad_y: &'a [S],
     rows: &'a [(u32, u32)],
-    input: Option<Vec<S>>,
+    grad_x: Option<&'a mut [S]>,
 }
 
 impl<S: Scalar> WithSimd for Backward<'_, S> {
-    /// The gradients of the products, in the order of the rows, and of the input.
-    type Output = (Vec<S>, Option<Vec<S>>);
+    /// The gradients of the products, in the order of the rows.
+    type Output = Vec<S>;
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, _: V) -> Self::Output {
-        let Self { direct: Direct { inputs, outputs, by_input, .. }, coefficients, spectrum, grad_y, rows, mut input } =
+        let Self { direct: Direct { inputs, outputs, by_input, .. }, coefficients, spectrum, grad_y, rows, mut grad_x } =
             self;
-        if spectrum.tokens == 1 {
-            let mut grad = vec![[S::ZERO]; outputs.rows()];
-            single::project(outputs, Turn::new(), grad_y, &mut grad);
-            let product = |&(output, input): &(u32, u32)| {
-                let [grad] = grad[output as usize];
-                grad * spectrum.tiles[input as usize]
-            };
-            let products = rows.iter().map(product).collect();
-            if let Some(input) = &mut input {
-                let mut back = vec![[S::ZERO]; inputs.rows()];
-                by_input.product_of_one(&coefficients.by_input, &grad, &mut back);
-                single::expand(inputs, Turn::new(), &back, input);
-            }
-            return (products, input);
-        }
         let turn = Turn::new();
+        if spectrum.tokens == 1 {
+            let mut grad = vec![S::ZERO; outputs.rows()];
+            single::project(outputs, turn, grad_y, &mut grad);
+            let product = |&(output, input): &(u32, u32)| grad[output as usize] * spectrum.tiles[input as usize];
+            let products = rows.iter().map(product).collect();
+            if let Some(grad_x) = grad_x {
+                let mut back = vec![S::ZERO; inputs.rows()];
+                by_input.product_of_one(&coefficients.by_input, &grad, &mut back);
+                single::expand(inputs, turn, &back, grad_x);
+            }
+            return products;
+        }
         let mut grad = vec![[S::ZERO; TILE]; outputs.rows()];
         let mut back = vec![[S::ZERO; TILE]; inputs.rows()];
         let mut sums = vec![[S::ZERO; TILE]; rows.len()];
@@ -293,12 +290,12 @@ impl<S: Scalar> WithSimd for Backward<'_, S> {
             for (sums, &(output, input)) in sums.iter_mut().zip(rows) {
                 add_products(sums, &grad[output as usize], &spectrum[input as usize]);
             }
-            if let Some(input) = &mut input {
+            if let Some(grad_x) = &mut grad_x {
                 by_input.product(&coefficients.by_input, &grad, &mut back);
-                inputs.expand(turn, &mut back, input, n * TILE);
+                inputs.expand(turn, &mut back, grad_x, n * TILE);
             }
         }
-        (sums.into_iter().map(total).collect(), input)
+        sums.into_iter().map(total).collect()
     }
 }
 
@@ -381,7 +378,7 @@ mod tests {
                 let x = noise(&mut stream, tokens * cols);
                 let mut y = vec![1.0; tokens * rows];
                 let direct = Direct::new(layer);
-                direct.forward(&direct.coefficients(&lanes), &x, &mut y);
+                direct.forward(&direct.coefficients(&lanes), &x, &mut y, &mut Spectrum::default());
                 let delta = dense(layer, &lanes);
                 for (t, i) in (0..tokens).flat_map(|t| (0..rows).map(move |i| (t, i))) {
                     let expected: f64 = (0..cols).map(|j| delta[i * cols + j] * x[t * cols + j]).sum();
@@ -420,7 +417,7 @@ mod tests {
             let direct = Direct::new(layer);
             let loss = |lanes: &[f64], x: &[f64]| -> f64 {
                 let mut y = vec![0.0; tokens * rows];
-                direct.forward(&direct.coefficients(lanes), x, &mut y);
+                direct.forward(&direct.coefficients(lanes), x, &mut y, &mut Spectrum::default());
                 y.iter().zip(&grad_y).map(|(y, g)| y * g).sum()
             };
             let nudged = |values: &[f64], at: usize, by: f64| {
@@ -429,20 +426,25 @@ mod tests {
                 values
             };
             let coefficients = direct.coefficients(&lanes);
-            let spectrum = direct.forward(&coefficients, &x, &mut vec![0.0; tokens * rows]);
-            let gradients = direct.backward(&coefficients, &spectrum, &grad_y, &direct.trained(&window), true);
+            // A spectrum that was used before, by more tokens.
+            let mut spectrum = Spectrum::default();
+            direct.forward(&coefficients, &noise(&mut stream, 40 * cols), &mut vec![0.0; 40 * rows], &mut spectrum);
+            direct.forward(&coefficients, &x, &mut vec![0.0; tokens * rows], &mut spectrum);
+            let mut grad_x = vec![1.0; tokens * cols];
+            let lanes_found =
+                direct.backward(&coefficients, &spectrum, &grad_y, &direct.trained(&window), Some(&mut grad_x));
             let step = 1e-4;
             for (index, block) in layer.blocks().iter().enumerate() {
                 for (slot, lane) in window.lanes(block).enumerate() {
                     let at = block.lane + lane;
                     let difference = loss(&nudged(&lanes, at, step), &x) - loss(&nudged(&lanes, at, -step), &x);
-                    let found = gradients.lanes[index * window.width() + slot];
+                    let found = lanes_found[index * window.width() + slot];
                     assert!((found - difference / (2.0 * step)).abs() < 1e-8, "block {index}, lane {lane}");
                 }
             }
-            for (at, found) in gradients.input.unwrap().into_iter().enumerate() {
+            for (at, found) in grad_x.into_iter().enumerate() {
                 let difference = loss(&lanes, &nudged(&x, at, step)) - loss(&lanes, &nudged(&x, at, -step));
-                assert!((found - difference / (2.0 * step)).abs() < 1e-8);
+                assert!((found - 1.0 - difference / (2.0 * step)).abs() < 1e-8);
             }
         }
     }

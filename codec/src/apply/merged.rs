@@ -78,7 +78,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::apply::direct::Direct;
+    use crate::apply::direct::{Direct, Spectrum};
     use crate::layout::{LayerSpec, Layout};
     use crate::quantize::Encoder;
     use crate::quantize::Scales;
@@ -108,7 +108,12 @@ mod tests {
             let mut identity = vec![0.0; cols * cols];
             (0..cols).for_each(|i| identity[i * cols + i] = 1.0);
             let mut columns = vec![0.0; cols * rows];
-            direct.forward(&direct.coefficients(&state.values(layer)), &identity, &mut columns);
+            direct.forward(
+                &direct.coefficients(&state.values(layer)),
+                &identity,
+                &mut columns,
+                &mut Spectrum::default(),
+            );
             let norm = delta.iter().map(|d| d * d).sum::<f32>().sqrt();
             let error = (0..rows * cols).map(|i| (delta[i] - columns[i % cols * rows + i / cols]).powi(2));
             assert!(error.sum::<f32>().sqrt() < 1e-5 * norm.max(1.0) + 16.0 / 262_144.0, "{rows}×{cols}");

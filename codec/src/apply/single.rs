@@ -14,7 +14,7 @@ const TOGETHER: usize = SQUARE;
 
 /// The spectrum of one vector, in the rows of [`Axis::project`].
 #[inline(always)]
-pub(crate) fn project<S: Scalar>(axis: &Axis<S>, turn: Turn, values: &[S], spectrum: &mut [[S; 1]]) {
+pub(crate) fn project<S: Scalar>(axis: &Axis<S>, turn: Turn, values: &[S], spectrum: &mut [S]) {
     let (mut plain, mut alternating) = (Vec::new(), Vec::new());
     for segments in axis.segments().chunk_by(|a, b| a.size == b.size).flat_map(|same| same.chunks(TOGETHER)) {
         let size = segments[0].size;
@@ -34,7 +34,7 @@ pub(crate) fn project<S: Scalar>(axis: &Axis<S>, turn: Turn, values: &[S], spect
             let sines = &mut spectrum[segment.first + size..segment.first + segment.rows()];
             for (out, &v) in sines.iter_mut().zip(&segment.sines) {
                 if let Some(place) = v.checked_sub(1).map(|below| transform.places()[size - 1 - below]) {
-                    *out = [S::from_f64(place.factor) * alternating[place.row][n]];
+                    *out = S::from_f64(place.factor) * alternating[place.row][n];
                 }
             }
         }
@@ -43,7 +43,7 @@ pub(crate) fn project<S: Scalar>(axis: &Axis<S>, turn: Turn, values: &[S], spect
 
 /// Adds what a spectrum stands for to one vector.
 #[inline(always)]
-pub(crate) fn expand<S: Scalar>(axis: &Axis<S>, turn: Turn, spectrum: &[[S; 1]], values: &mut [S]) {
+pub(crate) fn expand<S: Scalar>(axis: &Axis<S>, turn: Turn, spectrum: &[S], values: &mut [S]) {
     let (mut plain, mut alternating) = (Vec::new(), Vec::new());
     for segments in axis.segments().chunk_by(|a, b| a.size == b.size).flat_map(|same| same.chunks(TOGETHER)) {
         let size = segments[0].size;
@@ -54,7 +54,7 @@ pub(crate) fn expand<S: Scalar>(axis: &Axis<S>, turn: Turn, spectrum: &[[S; 1]],
         fetch(turn, segments, spectrum, &mut plain);
         for (n, segment) in segments.iter().enumerate() {
             let sines = &spectrum[segment.first + size..segment.first + segment.rows()];
-            for (&[value], &v) in sines.iter().zip(&segment.sines) {
+            for (&value, &v) in sines.iter().zip(&segment.sines) {
                 if let Some(place) = v.checked_sub(1).map(|below| transform.places()[size - 1 - below]) {
                     alternating[place.row][n] = S::from_f64(place.factor) * value;
                 }
@@ -75,8 +75,7 @@ pub(crate) fn expand<S: Scalar>(axis: &Axis<S>, turn: Turn, spectrum: &[[S; 1]],
 
 /// Copies the segments' columns to their cosine rows.
 #[inline(always)]
-fn store<S: Scalar>(turn: Turn, segments: &[Segment<S>], columns: &[[S; TOGETHER]], spectrum: &mut [[S; 1]]) {
-    let spectrum = spectrum.as_flattened_mut();
+fn store<S: Scalar>(turn: Turn, segments: &[Segment<S>], columns: &[[S; TOGETHER]], spectrum: &mut [S]) {
     let (squares, rest) = columns.as_chunks::<SQUARE>();
     for (n, &square) in squares.iter().enumerate() {
         for (segment, line) in segments.iter().zip(S::turned(turn, square)) {
@@ -92,8 +91,7 @@ fn store<S: Scalar>(turn: Turn, segments: &[Segment<S>], columns: &[[S; TOGETHER
 
 /// The reverse of [`store`].
 #[inline(always)]
-fn fetch<S: Scalar>(turn: Turn, segments: &[Segment<S>], spectrum: &[[S; 1]], columns: &mut [[S; TOGETHER]]) {
-    let spectrum = spectrum.as_flattened();
+fn fetch<S: Scalar>(turn: Turn, segments: &[Segment<S>], spectrum: &[S], columns: &mut [[S; TOGETHER]]) {
     let (squares, rest) = columns.as_chunks_mut::<SQUARE>();
     for (n, square) in squares.iter_mut().enumerate() {
         let mut lines = [[S::ZERO; SQUARE]; SQUARE];

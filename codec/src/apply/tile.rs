@@ -199,7 +199,7 @@ impl Sparse {
 
     /// As [`Sparse::product`] for a single vector, in four partial sums: one would wait for itself.
     #[inline(always)]
-    pub(crate) fn product_of_one<S: Scalar>(&self, ordered: &[S], input: &[[S; 1]], out: &mut [[S; 1]]) {
+    pub(crate) fn product_of_one<S: Scalar>(&self, ordered: &[S], input: &[S], out: &mut [S]) {
         let (mut coefficients, mut inputs) = (ordered, self.inputs.as_slice());
         for &(row, terms) in &self.rows {
             let (now, later) = coefficients.split_at(terms as usize);
@@ -208,15 +208,15 @@ impl Sparse {
             let ((fours, few), (from_fours, from_few)) = (now.as_chunks::<4>(), from.as_chunks::<4>());
             let mut sums = [S::ZERO; 4];
             for ([a, b, c, d], &[i, j, k, l]) in fours.iter().zip(from_fours) {
-                sums[0] += *a * input[i as usize][0];
-                sums[1] += *b * input[j as usize][0];
-                sums[2] += *c * input[k as usize][0];
-                sums[3] += *d * input[l as usize][0];
+                sums[0] += *a * input[i as usize];
+                sums[1] += *b * input[j as usize];
+                sums[2] += *c * input[k as usize];
+                sums[3] += *d * input[l as usize];
             }
             for (&coefficient, &from) in few.iter().zip(from_few) {
-                sums[0] += coefficient * input[from as usize][0];
+                sums[0] += coefficient * input[from as usize];
             }
-            out[row as usize] = [(sums[0] + sums[1]) + (sums[2] + sums[3])];
+            out[row as usize] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Partial sums of nibble words, and the extremes of their lanes.
 
 use super::plain::wider_bytes;
-use super::weigh::{ByteSums, Digits, Weigh};
+use super::weigh::{ByteSums, Digits, Weigh, of_word};
 use super::{Sums, TILE, TILE_BYTES};
 use crate::layout::WAVE_LANES;
 use crate::word::{NIBBLE_WIDTH, WORD_BYTES};
@@ -21,8 +21,9 @@ const FLIPS: [u8; TILE_BYTES] = {
 /// What a flip adds.
 const FLIPPED: u8 = 8;
 
-/// A sum for every low and every high half of a tile's bytes.
+/// A sum for every low and every high half of a tile's bytes; aligned like a cache line.
 #[derive(Clone, Copy, Default)]
+#[repr(align(64))]
 pub(super) struct NibbleSums {
     low: ByteSums,
     high: ByteSums,
@@ -57,9 +58,8 @@ impl Sums<NIBBLE_WIDTH> for NibbleSums {
 
     #[inline(always)]
     fn finish(&self, weight: i64, shift: u32, sums: &mut [[i64; NIBBLE_WIDTH]]) {
-        let words = self.low.as_chunks::<WORD_BYTES>().0.iter().zip(self.high.as_chunks::<WORD_BYTES>().0);
-        for ((low, high), sums) in words.zip(sums) {
-            *sums = finished(*low, *high, weight, shift, *sums);
+        for (word, sums) in sums.iter_mut().enumerate() {
+            *sums = finished(of_word(&self.low, word), of_word(&self.high, word), weight, shift, *sums);
         }
     }
 

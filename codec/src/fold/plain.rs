@@ -1,6 +1,6 @@
 //! Partial sums of plain words, and the extremes of their lanes.
 
-use super::weigh::{ByteSums, Digits, Weigh};
+use super::weigh::{ByteSums, Digits, Weigh, of_word};
 use super::{Sums, TILE, TILE_BYTES};
 use crate::layout::WAVE_LANES;
 use crate::word::{PLAIN_WIDTH, WORD_BYTES};
@@ -17,8 +17,9 @@ const FLIPS: [u8; TILE_BYTES] = {
     flips
 };
 
-/// A sum for every byte of a tile.
+/// A sum for every byte of a tile; aligned, or registers would straddle cache lines.
 #[derive(Clone, Copy, Default)]
+#[repr(align(64))]
 pub(super) struct PlainSums(ByteSums);
 
 /// Least and greatest bytes, and least and greatest pairs of bytes.
@@ -48,8 +49,8 @@ impl Sums<PLAIN_WIDTH> for PlainSums {
 
     #[inline(always)]
     fn finish(&self, weight: i64, shift: u32, sums: &mut [[i64; PLAIN_WIDTH]]) {
-        for (digits, sums) in self.0.as_chunks::<WORD_BYTES>().0.iter().zip(sums) {
-            *sums = finished(*digits, weight, shift, *sums);
+        for (word, sums) in sums.iter_mut().enumerate() {
+            *sums = finished(of_word(&self.0, word), weight, shift, *sums);
         }
     }
 
