@@ -13,7 +13,7 @@ mod hyperbolic;
 mod integer;
 
 pub use cordic::{QUARTER_TURN, Steps, TURN_BITS, rotate, rotate_each};
-pub(crate) use float::dot;
 pub use float::{Wave, polar_gradient, sin_cos_turns};
+pub(crate) use float::{dot, sin_cos};
 pub use hyperbolic::{HyperbolicError, Klein, Lorentz, Poincare, einstein_midpoint};
 pub use integer::IntegerWave;

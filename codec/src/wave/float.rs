@@ -62,7 +62,7 @@ impl WithSimd for SinCos<'_> {
 
 /// `(sin, cos)` of a phase in 2⁻³² turns.
 #[inline(always)]
-fn sin_cos(phase: u32) -> (f32, f32) {
+pub(crate) fn sin_cos(phase: u32) -> (f32, f32) {
     let shifted = phase.wrapping_add(1 << 29);
     let quadrant = shifted >> 30;
     let t = ((shifted % (1 << 30)).cast_signed() - (1 << 29)) as f32 * (1.0 / (1u32 << 30) as f32);

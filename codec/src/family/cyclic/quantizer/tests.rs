@@ -1,6 +1,8 @@
 //! Claims about the learnable quantizer, the last of them that a layer of codes trains.
 
 use super::super::code::{Code8, Code16};
+use super::super::engine::Engine;
+use super::super::layer::unit;
 use super::*;
 use crate::seed::{Seed, Stream};
 
@@ -12,66 +14,87 @@ fn quantizer<C: Code>(map: RadiusMap) -> Quantizer<C> {
     Quantizer::from_weights(map, 50, &noise(&mut Seed::from_number(1).stream(), 1_000)).unwrap()
 }
 
-fn codes_are_the_nearest<C: Code>() {
+fn grid_is_kept<C: Code>() {
     for map in RadiusMap::ALL {
-        let weights = noise(&mut Seed::from_number(1).stream(), 60);
-        let quantizer = Quantizer::<C>::from_weights(map, 20, &weights).unwrap();
-        let mut decoded = vec![0.0; 60];
-        quantizer.weights(Path::Codes, &mut decoded);
-        let scales: Vec<f32> = quantizer.scales().collect();
-        for (n, (weight, decoded)) in weights.iter().zip(&decoded).enumerate() {
-            let least = quantizer.table.iter().map(|point| (scales[n / 20] * point.value - weight).abs());
-            let least = least.fold(f32::INFINITY, f32::min);
-            assert!((decoded - weight).abs() <= least + 1e-6, "{map:?}: {weight} became {decoded}");
+        let codes: Vec<C> = (0..C::CODES).map(C::from_bits).collect();
+        let mut quantizer = Quantizer::<C>::from_weights(map, codes.len(), &vec![1.0; codes.len()]).unwrap();
+        quantizer.parameters.angles = codes.iter().map(|&code| f32::from_f64(angle(code) - 3.0 * TAU)).collect();
+        quantizer.parameters.radii = codes.iter().map(|code| radius::<C>(map, code.radius())).collect();
+        quantizer.requantize();
+        let engine = Engine::<C>::new(map);
+        for (code, &value) in codes.iter().zip(&quantizer.values) {
+            assert!((value - unit(engine.value(*code))).abs() < 1e-5, "{map:?}: {code:?} became {value}");
         }
     }
 }
 
 #[test]
-fn weights_become_their_nearest_codes() {
-    codes_are_the_nearest::<Code8>();
-    codes_are_the_nearest::<Code16>();
-}
-
-fn grid_is_kept<C: Code>() {
-    for map in RadiusMap::ALL {
-        let mut quantizer = quantizer::<C>(map);
-        let codes: Vec<C> = (0..C::CODES).map(C::from_bits).collect();
-        quantizer.cols = codes.len();
-        quantizer.parameters.angles = codes.iter().map(|&code| f32::from_f64(angle(code) - 3.0 * TAU)).collect();
-        quantizer.parameters.radii = codes.iter().map(|c| f32::from_f64(map.grid(c.radius(), C::RADII))).collect();
-        quantizer.codes = vec![C::from_bits(0); codes.len()];
-        quantizer.requantize();
-        assert_eq!(quantizer.codes(), codes);
-    }
-}
-
-#[test]
-fn requantizing_the_parameters_of_a_code_gives_the_code_whatever_the_turn() {
+fn requantizing_the_parameters_of_a_code_keeps_its_weight_whatever_the_turn() {
     grid_is_kept::<Code8>();
     grid_is_kept::<Code16>();
 }
 
-fn paths_meet_on_the_grid<C: Code>() {
+/// Parameters anywhere, radii beyond the first and the last code as well.
+fn scatter<C: Code>(quantizer: &mut Quantizer<C>) {
+    let (mut stream, domain) = (Seed::from_number(5).stream(), f64::from(quantizer.continuous.map.domain()));
+    quantizer.parameters.angles.iter_mut().for_each(|angle| *angle = f32::from_f64(20.0 * stream.unit() - 10.0));
+    quantizer.parameters.radii.iter_mut().for_each(|r| *r = f32::from_f64(domain * (1.2 * stream.unit() - 0.1)));
+}
+
+fn rounding_is_joint<C: Code>(power_max: f32) {
     for map in RadiusMap::ALL {
-        let quantizer = quantizer::<C>(map);
-        let gradient = noise(&mut Seed::from_number(2).stream(), 1_000);
-        let (codes, continuous) =
-            (quantizer.backward(Path::Codes, &gradient), quantizer.backward(Path::Continuous, &gradient));
-        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
-        assert!(near(&codes.angles, &continuous.angles) && near(&codes.radii, &continuous.radii));
-        assert!(near(&codes.log_scales, &continuous.log_scales));
-        let (mut of_codes, mut of_continuous) = (vec![0.0; 1_000], vec![0.0; 1_000]);
-        quantizer.weights(Path::Codes, &mut of_codes);
-        quantizer.weights(Path::Continuous, &mut of_continuous);
-        assert!(near(&of_codes, &of_continuous));
+        let mut quantizer = quantizer::<C>(map);
+        scatter(&mut quantizer);
+        quantizer.requantize();
+        let (mut rounded, mut exact) = (vec![0.0; 1_000], vec![0.0; 1_000]);
+        quantizer.weights(Path::Codes, &mut rounded);
+        quantizer.weights(Path::Continuous, &mut exact);
+        let apart: Vec<f32> = rounded.iter().zip(&exact).map(|(rounded, exact)| rounded - exact).collect();
+        let share = power(&apart) / power(&exact);
+        assert!(share < power_max, "{map:?}: {share}");
+        let mut stored = vec![0.0; 1_000];
+        quantizer.layer().unwrap().decode(&mut stored).unwrap();
+        assert_eq!(stored, rounded);
     }
 }
 
 #[test]
-fn at_a_code_the_engines_derivatives_are_the_continuous_ones() {
-    paths_meet_on_the_grid::<Code8>();
-    paths_meet_on_the_grid::<Code16>();
+fn rounding_leaves_what_the_nearest_code_leaves_of_the_power() {
+    // Rounded one by one, Lorentz' 8 bits would leave 2 % of it.
+    rounding_is_joint::<Code8>(3e-4);
+    rounding_is_joint::<Code16>(1e-8);
+}
+
+#[test]
+fn requantizing_is_the_same_whatever_the_neighbours() {
+    let mut whole = quantizer::<Code8>(RadiusMap::Poincare);
+    scatter(&mut whole);
+    whole.requantize();
+    for index in [0, 1, 255, 256, 999] {
+        let mut single = Quantizer::<Code8>::from_weights(RadiusMap::Poincare, 1, &[1.0]).unwrap();
+        single.parameters.angles[0] = whole.parameters.angles[index];
+        single.parameters.radii[0] = whole.parameters.radii[index];
+        single.requantize();
+        assert_eq!(single.codes[0], whole.codes[index]);
+    }
+}
+
+#[test]
+fn on_the_grid_the_gradients_are_the_engines_derivatives() {
+    for map in RadiusMap::ALL {
+        let (quantizer, engine) = (quantizer::<Code16>(map), Engine::<Code16>::new(map));
+        let gradients = quantizer.backward(Path::Codes, &[1.0; 1_000]);
+        for (n, &code) in quantizer.codes().iter().enumerate() {
+            let scale = quantizer.parameters.log_scales[n / 50].exp();
+            assert!((gradients.angles[n] - scale * unit(engine.angle_derivative(code, 1))).abs() < 1e-5);
+            assert!((gradients.radii[n] - scale * unit(engine.radius_derivative(code))).abs() < 1e-5);
+        }
+    }
+}
+
+/// A weight at scale 1 in double precision; ρ held between the first and the last code.
+fn exact<C: Code>(map: RadiusMap, angle: f64, r: f64) -> f64 {
+    map.value(r.clamp(radius::<C>(map, 0).into(), radius::<C>(map, C::RADII - 1).into())) * angle.sin()
 }
 
 /// `Σ gradient·w` of the continuous path in f64, with the parameters moved off the grid.
@@ -87,8 +110,8 @@ impl Loss {
     fn value(&self) -> f64 {
         let cols = self.angles.len() / self.log_scales.len();
         let term = |n: usize| {
-            let point = continuous::<Code8>(self.map, self.angles[n], self.radii[n]);
-            f64::from(self.gradient[n]) * self.log_scales[n / cols].exp() * point.value
+            let value = exact::<Code8>(self.map, self.angles[n], self.radii[n]);
+            f64::from(self.gradient[n]) * self.log_scales[n / cols].exp() * value
         };
         (0..self.angles.len()).map(term).sum()
     }
@@ -109,15 +132,15 @@ fn gradients_agree_with_finite_differences() {
     for map in RadiusMap::ALL {
         let mut stream = Seed::from_number(3).stream();
         let mut quantizer = Quantizer::<Code8>::from_weights(map, 8, &noise(&mut stream, 24)).unwrap();
-        let (first, last) = hull::<Code8>(map);
+        let ends = [0, Code8::RADII - 1].map(|index| f64::from(radius::<Code8>(map, index)));
         quantizer.parameters.angles.iter_mut().for_each(|angle| *angle = f32::from_f64(9.0 * stream.unit()));
-        let inside = |part: f64| f32::from_f64(first + (last - first) * (0.01 + 0.98 * part));
+        let inside = |part: f64| f32::from_f64(ends[0] + (ends[1] - ends[0]) * (0.01 + 0.98 * part));
         quantizer.parameters.radii.iter_mut().for_each(|radius| *radius = inside(stream.unit()));
         let gradient = noise(&mut stream, 24);
         let found = quantizer.backward(Path::Continuous, &gradient);
-        let exact = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
+        let double = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
         let Parameters { angles, radii, log_scales } = quantizer.parameters();
-        let (angles, radii, log_scales) = (exact(angles), exact(radii), exact(log_scales));
+        let (angles, radii, log_scales) = (double(angles), double(radii), double(log_scales));
         let mut loss = Loss { map, angles, radii, log_scales, gradient };
         for n in 0..24 {
             assert!((f64::from(found.angles[n]) - loss.difference(|loss| &mut loss.angles, n)).abs() < 1e-6);
@@ -135,7 +158,6 @@ fn a_radius_beyond_the_codes_is_held_and_may_only_return() {
     let mut quantizer = Quantizer::<Code8>::from_weights(map, 2, &[1.0, 1.0]).unwrap();
     quantizer.parameters.radii = vec![50.0, -50.0];
     quantizer.requantize();
-    assert_eq!([0, 1].map(|n| quantizer.codes()[n].fields().radius), [3, 0]);
     for path in [Path::Codes, Path::Continuous] {
         let up = quantizer.backward(path, &[-1.0, -1.0]).radii;
         let down = quantizer.backward(path, &[1.0, 1.0]).radii;
