@@ -14,6 +14,6 @@ mod integer;
 
 pub use cordic::{QUARTER_TURN, Steps, TURN_BITS, rotate, rotate_each};
 pub use float::{Wave, polar_gradient, sin_cos_turns};
-pub(crate) use float::{dot, sin_cos};
+pub(crate) use float::{dot, sin_cos_quarters};
 pub use hyperbolic::{HyperbolicError, Klein, Lorentz, Poincare, einstein_midpoint};
 pub use integer::IntegerWave;

@@ -62,15 +62,20 @@ impl WithSimd for SinCos<'_> {
 
 /// `(sin, cos)` of a phase in 2⁻³² turns.
 #[inline(always)]
-pub(crate) fn sin_cos(phase: u32) -> (f32, f32) {
+fn sin_cos(phase: u32) -> (f32, f32) {
     let shifted = phase.wrapping_add(1 << 29);
-    let quadrant = shifted >> 30;
     let t = ((shifted % (1 << 30)).cast_signed() - (1 << 29)) as f32 * (1.0 / (1u32 << 30) as f32);
+    sin_cos_quarters(shifted >> 30, t)
+}
+
+/// `(sin, cos)` of `quarters + t` quarter turns, `|t| ≤ ½`; of the whole ones only the last two bits count.
+#[inline(always)]
+pub(crate) fn sin_cos_quarters(quarters: u32, t: f32) -> (f32, f32) {
     let square = t * t;
     let sine = t * (SINE[0] + square * (SINE[1] + square * (SINE[2] + square * SINE[3])));
     let cosine = 1.0 + square * (COSINE[0] + square * (COSINE[1] + square * (COSINE[2] + square * COSINE[3])));
-    let swapped = (sine.to_bits() ^ cosine.to_bits()) & 0u32.wrapping_sub(quadrant & 1);
-    let (sine_sign, cosine_sign) = (quadrant >> 1 << 31, ((quadrant + 1) >> 1) << 31);
+    let swapped = (sine.to_bits() ^ cosine.to_bits()) & 0u32.wrapping_sub(quarters & 1);
+    let (sine_sign, cosine_sign) = (quarters >> 1 << 31, (quarters.wrapping_add(1) >> 1) << 31);
     (f32::from_bits(sine.to_bits() ^ swapped ^ sine_sign), f32::from_bits(cosine.to_bits() ^ swapped ^ cosine_sign))
 }
 

@@ -112,11 +112,11 @@ impl<C: Code> Quantizer<C> {
                 // All zeros on one side would add up in a sum over the row.
                 let zero = if col % 2 == 0 { 0.0 } else { f32::MIN_POSITIVE };
                 let value = if weight == 0.0 { zero } else { f32::from_f64(f64::from(weight) / scale) };
-                *ladder.nearest(value)
+                ladder.nearest(value)
             }));
             log_scales.push(log_scale);
         }
-        let (codes, values) = rungs.iter().map(|rung| (rung.code, rung.value)).collect::<(Vec<_>, Vec<_>)>();
+        let (codes, values): (Vec<C>, Vec<f32>) = rungs.into_iter().unzip();
         let angles = codes.iter().map(|&code| f32::from_f64(angle(code))).collect();
         let radii = codes.iter().map(|code| radius::<C>(map, code.radius())).collect();
         let (first, last) = (radius::<C>(map, 0), radius::<C>(map, C::RADII - 1));
@@ -153,8 +153,7 @@ impl<C: Code> Quantizer<C> {
         for ((angles, radii), (codes, values)) in inputs.zip(outputs) {
             self.continuous.values(angles, radii, values);
             for (code, value) in codes.iter_mut().zip(values) {
-                let rung = self.ladder.nearest(*value);
-                (*code, *value) = (rung.code, rung.value);
+                (*code, *value) = self.ladder.nearest(*value);
             }
         }
     }

@@ -4,12 +4,12 @@
 //! wave (`wave/float.rs`), the maps come from one exponential (Cephes `expf`, S. L. Moshier, 1989): no call
 //! into a maths library, the same bits on every machine. It knows nothing of codes and scales.
 
-use std::f32::consts::{LOG2_E, TAU};
+use std::f32::consts::{FRAC_2_PI, LOG2_E};
 
 use pulp::{Simd, WithSimd};
 
 use super::super::radius::RadiusMap;
-use crate::wave::sin_cos;
+use crate::wave::sin_cos_quarters;
 
 /// A map and the radii between which it is taken; beyond them a radius counts as the nearer end.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,7 @@ impl<M: Fn(f32) -> (f32, f32)> WithSimd for Values<'_, M> {
     fn with_simd<V: Simd>(self, _: V) {
         let Self { map, first, last, angles, radii, weights } = self;
         for ((weight, &angle), &radius) in weights.iter_mut().zip(angles).zip(radii) {
-            *weight = map(held(radius, first, last)).0 * sin_cos(phase(angle)).0;
+            *weight = map(held(radius, first, last)).0 * sin_cos(angle).0;
         }
     }
 }
@@ -88,7 +88,7 @@ impl<M: Fn(f32) -> (f32, f32)> WithSimd for Backward<'_, M> {
         let inputs = angles.iter().zip(radii).zip(gradient);
         for (((&angle, &radius), &gradient), (by_angle, by_radius)) in inputs.zip(outputs.0.iter_mut().zip(outputs.1)) {
             let (value, slope) = map(held(radius, first, last));
-            let (sine, cosine) = sin_cos(phase(angle));
+            let (sine, cosine) = sin_cos(angle);
             *by_angle = gradient * (value * cosine);
             let inward = gradient * (slope * sine);
             let outward = (radius > last) & (inward < 0.0) | (radius < first) & (inward > 0.0);
@@ -104,14 +104,15 @@ fn held(radius: f32, first: f32, last: f32) -> f32 {
     if above < last { above } else { last }
 }
 
-/// An angle in radians as a phase in 2⁻³² turns.
+/// Added to a number below 2²², it leaves the nearest integer in the lowest bits.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// `(sin, cos)` of an angle in radians, of up to a million turns.
 #[inline(always)]
-fn phase(angle: f32) -> u32 {
-    let turns = angle * (1.0 / TAU);
-    let part = turns - turns.round_ties_even();
-    #[expect(clippy::cast_possible_truncation, reason = "at most half a turn either way, so at most 2^29")]
-    let phase = (part * (1u32 << 30) as f32) as i32;
-    phase.cast_unsigned() << 2
+fn sin_cos(angle: f32) -> (f32, f32) {
+    let quarters = angle * FRAC_2_PI;
+    let rounded = quarters + ROUNDER;
+    sin_cos_quarters(rounded.to_bits(), quarters - (rounded - ROUNDER))
 }
 
 /// `(tanh(r/2), its slope)`.
@@ -141,8 +142,6 @@ fn klein(r: f32) -> (f32, f32) {
 /// `eʳ` for `r` of a map's domain, 0 to 4.
 #[inline(always)]
 fn exp(r: f32) -> f32 {
-    /// Added to a small number, it leaves the nearest integer in the lowest bits.
-    const ROUNDER: f32 = 12_582_912.0;
     /// ln 2 in two parts, of which the first is exact in products with small integers.
     const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const SERIES: [f32; 6] = [0.5, 0.166_666_65, 0.041_665_796, 8.333_452e-3, 1.398_2e-3, 1.987_569_2e-4];
@@ -179,8 +178,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_phase_is_its_angle_whatever_the_turn(angle in -60f32..60.0) {
-            let (sine, cosine) = sin_cos(phase(angle));
+        fn sines_are_right_whatever_the_turn(angle in -60f32..60.0) {
+            let (sine, cosine) = sin_cos(angle);
             let bound = 3e-7 * (1.0 + f64::from(angle.abs()) / 2.0);
             prop_assert!((f64::from(sine) - f64::from(angle).sin()).abs() <= bound);
             prop_assert!((f64::from(cosine) - f64::from(angle).cos()).abs() <= bound);

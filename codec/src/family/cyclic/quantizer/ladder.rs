@@ -11,71 +11,66 @@ use super::super::engine::Engine;
 use super::super::layer::unit;
 use super::super::radius::RadiusMap;
 
-/// Buckets a code: of 8 bits, where all fit the first cache, and of 16 bits, where they fit the second.
-const BUCKETS: [usize; 2] = [16, 4];
+/// Buckets a code of 8 bits, where all fit the first cache, and of 16 bits, where they fit the second.
+const BUCKETS: [usize; 2] = [16, 2];
 
 /// The codes of one width and one radius map, by value.
 #[derive(Clone, Debug)]
 pub(super) struct Ladder<C> {
-    rungs: Vec<Rung<C>>,
-    /// For each bucket the first rung that is the nearest to a value in it.
-    starts: Vec<u32>,
+    /// What the codes are worth at scale 1, from the least on.
+    values: Vec<f32>,
+    /// The largest float to which no later code is nearer; infinity for the last.
+    ends: Vec<f32>,
+    codes: Vec<C>,
+    /// For each bucket the first code that is the nearest to a value in it.
+    starts: Vec<u16>,
     /// Buckets a unit of value.
     density: f32,
 }
 
-/// A code, and where it ends to be the nearest.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rung<C> {
-    /// The largest float to which no higher code is nearer.
-    until: f32,
-    /// What the code is worth at scale 1.
-    pub(super) value: f32,
-    /// The code.
-    pub(super) code: C,
-}
-
 impl<C: Code> Ladder<C> {
-    /// Sorts the engine's values; of codes of one value, if there were any, the lowest bits stand first.
+    /// Sorts the engine's values; of codes of one value the lowest bits stand first.
     pub(super) fn new(map: RadiusMap) -> Self {
         let engine = Engine::<C>::new(map);
-        let rung = |code| Rung { until: f32::INFINITY, value: unit(engine.value(code)), code };
-        let mut rungs: Vec<Rung<C>> = (0..C::CODES).map(C::from_bits).map(rung).collect();
-        rungs.sort_by(|a, b| a.value.total_cmp(&b.value));
-        for index in 1..rungs.len() {
-            rungs[index - 1].until = middle(rungs[index - 1].value, rungs[index].value);
-        }
+        let mut rungs: Vec<(i32, C)> = (0..C::CODES).map(C::from_bits).map(|code| (engine.value(code), code)).collect();
+        rungs.sort_by_key(|rung| rung.0);
+        let codes = rungs.iter().map(|rung| rung.1).collect();
+        let values: Vec<f32> = rungs.iter().map(|rung| unit(rung.0)).collect();
+        let middles = values.windows(2).map(|pair| down(f64::midpoint(pair[0].into(), pair[1].into())));
+        let ends = middles.chain([f32::INFINITY]).collect();
         let buckets = rungs.len() * BUCKETS[C::BYTES - 1];
-        let top = rungs.last().map_or(1.0, |rung| rung.value);
-        let mut ladder = Self { rungs, starts: vec![0; buckets], density: buckets as f32 / (2.0 * top) };
+        let density = buckets as f32 / (2.0 * values[rungs.len() - 1]);
+        let mut ladder = Self { values, ends, codes, starts: vec![0; buckets], density };
         ladder.fill();
         ladder
     }
 
-    /// A bucket starts at the number of rungs that end in the buckets before it. [`Ladder::bucket`] never falls, so
-    /// that a value of the bucket is beyond all of them, however its product was rounded.
+    /// A bucket starts at the number of codes that end in the buckets before it. [`Ladder::bucket`] never falls, so
+    /// that a value of the bucket is beyond all of them however its product is rounded.
     fn fill(&mut self) {
-        let ends: Vec<usize> = self.rungs.iter().map(|rung| self.bucket(rung.until)).collect();
+        let ends: Vec<usize> = self.ends.iter().map(|&end| self.bucket(end)).collect();
         let mut start = 0;
         for (bucket, place) in self.starts.iter_mut().enumerate() {
             start += ends[start..].iter().take_while(|&&end| end < bucket).count();
-            *place = u32::try_from(start).expect("there are at most 2^16 codes");
+            *place = u16::try_from(start).expect("there are at most 2^16 codes");
         }
     }
 
     /// The largest value.
     pub(super) fn top(&self) -> f32 {
-        self.rungs.last().map_or(1.0, |rung| rung.value)
+        self.values[self.values.len() - 1]
     }
 
-    /// The code nearest to a value, of two that are as near the lower one.
+    /// The code nearest to a value and what it is worth; of two that are as near the lower one.
     #[inline(always)]
-    pub(super) fn nearest(&self, value: f32) -> &Rung<C> {
-        let mut index = self.starts[self.bucket(value)] as usize;
-        while value > self.rungs[index].until {
+    pub(super) fn nearest(&self, value: f32) -> (C, f32) {
+        let mut index = usize::from(self.starts[self.bucket(value)]);
+        // The first step without a branch: it is the one that nobody can foretell.
+        index += usize::from(value > self.ends[index]);
+        while value > self.ends[index] {
             index += 1;
         }
-        &self.rungs[index]
+        (self.codes[index], self.values[index])
     }
 
     /// The bucket of a value, the first or the last of what is beyond them.
@@ -88,12 +83,11 @@ impl<C: Code> Ladder<C> {
     }
 }
 
-/// The middle of two floats, rounded down: a float is above it if and only if it is nearer to the upper.
-fn middle(below: f32, above: f32) -> f32 {
-    let exact = (f64::from(below) + f64::from(above)) / 2.0;
+/// The largest float that is not above a value.
+fn down(value: f64) -> f32 {
     #[expect(clippy::cast_possible_truncation, reason = "rounded, and then down")]
-    let rounded = exact as f32;
-    if f64::from(rounded) > exact { rounded.next_down() } else { rounded }
+    let rounded = value as f32;
+    if f64::from(rounded) > value { rounded.next_down() } else { rounded }
 }
 
 #[cfg(test)]
@@ -105,19 +99,18 @@ mod tests {
 
     /// The least distance of a value to any code's.
     fn least<C: Code>(ladder: &Ladder<C>, value: f32) -> f64 {
-        let distance = |rung: &Rung<C>| (f64::from(rung.value) - f64::from(value)).abs();
-        ladder.rungs.iter().map(distance).fold(f64::INFINITY, f64::min)
+        ladder.values.iter().map(|&rung| (f64::from(rung) - f64::from(value)).abs()).fold(f64::INFINITY, f64::min)
     }
 
     fn every_code_is_found<C: Code>() {
         for map in RadiusMap::ALL {
             let (ladder, engine) = (Ladder::<C>::new(map), Engine::<C>::new(map));
             for code in (0..C::CODES).map(C::from_bits) {
-                assert_eq!(ladder.nearest(unit(engine.value(code))).value, unit(engine.value(code)));
+                assert_eq!(ladder.nearest(unit(engine.value(code))).1, unit(engine.value(code)));
             }
-            for pair in ladder.rungs.windows(2) {
-                assert_eq!(ladder.nearest(pair[0].until).value, pair[0].value, "{map:?}: a tie goes down");
-                assert_eq!(ladder.nearest(pair[0].until.next_up()).value, pair[1].value, "{map:?}");
+            for (pair, &end) in ladder.values.windows(2).zip(&ladder.ends) {
+                assert_eq!(ladder.nearest(end).1, pair[0], "{map:?}: a tie goes down");
+                assert_eq!(ladder.nearest(end.next_up()).1, pair[1], "{map:?}");
             }
         }
     }
@@ -131,7 +124,7 @@ mod tests {
     #[test]
     fn codes_of_eight_bits_all_differ_in_value() {
         for map in RadiusMap::ALL {
-            assert!(Ladder::<Code8>::new(map).rungs.windows(2).all(|pair| pair[0].value < pair[1].value), "{map:?}");
+            assert!(Ladder::<Code8>::new(map).values.windows(2).all(|pair| pair[0] < pair[1]), "{map:?}");
         }
     }
 
@@ -139,8 +132,8 @@ mod tests {
     fn what_is_beyond_the_codes_or_no_number_has_a_code() {
         let ladder = Ladder::<Code8>::new(RadiusMap::Lorentz);
         let top = ladder.top();
-        assert_eq!([9.0, f32::INFINITY].map(|value| ladder.nearest(value).value), [top; 2]);
-        assert_eq!([-9.0, f32::NEG_INFINITY, f32::NAN].map(|value| ladder.nearest(value).value), [-top; 3]);
+        assert_eq!([9.0, f32::INFINITY].map(|value| ladder.nearest(value).1), [top; 2]);
+        assert_eq!([-9.0, f32::NEG_INFINITY, f32::NAN].map(|value| ladder.nearest(value).1), [-top; 3]);
     }
 
     proptest! {
@@ -149,7 +142,7 @@ mod tests {
             for map in RadiusMap::ALL {
                 let ladder = Ladder::<Code8>::new(map);
                 for &value in &values {
-                    let found = (f64::from(ladder.nearest(value).value) - f64::from(value)).abs();
+                    let found = (f64::from(ladder.nearest(value).1) - f64::from(value)).abs();
                     prop_assert_eq!(found, least(&ladder, value));
                 }
             }

@@ -260,8 +260,7 @@ fn gradient(error: &[f32], batch: &[f32]) -> Vec<f32> {
 
 #[test]
 fn a_layer_of_codes_learns_a_linear_map() {
-    // sinh spreads four radii over a factor of eleven, so that rounding one costs Lorentz the most.
-    let bounds = [(RadiusMap::Poincare, 5e-3, 1e-4), (RadiusMap::Lorentz, 5e-2, 5e-4), (RadiusMap::Klein, 5e-3, 1e-4)];
+    let bounds = [(RadiusMap::Poincare, 2e-4, 1e-6), (RadiusMap::Lorentz, 4e-4, 1e-6), (RadiusMap::Klein, 2e-4, 1e-5)];
     for ((map, narrow_max, wide_max), every) in bounds.into_iter().flat_map(|bound| [(bound, 1), (bound, 4)]) {
         let (start, narrow) = regression::<Code8>(map, every);
         let (_, wide) = regression::<Code16>(map, every);
