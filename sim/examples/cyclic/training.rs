@@ -29,14 +29,15 @@ pub(crate) struct Setting {
     pub(crate) every: u32,
     /// Radius map of cyclic codes.
     pub(crate) map: RadiusMap,
-    /// Adam's rate for floats.
-    pub(crate) rate: f32,
-    /// Adam's rate for angles.
-    pub(crate) angle_rate: f32,
-    /// Adam's rate for radii.
-    pub(crate) radius_rate: f32,
-    /// Adam's rate for logarithms of scales.
-    pub(crate) scale_rate: f32,
+    /// Adam's rate for the weights; each method's own if none.
+    pub(crate) rate: Option<f32>,
+}
+
+impl Setting {
+    /// Adam's rate for the weights of a method and for its biases.
+    pub(crate) fn rate(&self, method: Method) -> f32 {
+        self.rate.unwrap_or(method.rate())
+    }
 }
 
 /// Images to train on and images to be tested on.
@@ -82,17 +83,28 @@ struct TrainedLayer {
     inputs: usize,
 }
 
-/// Trains one method on one seed, and tests what is stored.
-pub(crate) fn run(method: Method, seed: u64, setting: &Setting, data: &Data) -> Result<Outcome> {
+/// Trains one method on one seed, and tests what is stored; `watch` is told the loss of every step.
+pub(crate) fn run(
+    method: Method,
+    seed: u64,
+    setting: &Setting,
+    data: &Data,
+    watch: impl FnMut(u32, f32),
+) -> Result<Outcome> {
     let seed = Seed::from_number(seed);
     let mut layers = Vec::new();
     for Dense { weight, bias, inputs } in untrained(data.train.features(), &seed) {
         let bias = Var::from_tensor(&Tensor::from_slice(&bias, (1, bias.len()), &Device::Cpu)?)?;
         layers.push(TrainedLayer { weights: method.start(&weight, inputs, setting)?, bias, inputs });
     }
-    let watch = Stopwatch::started();
-    let loss = train(&mut layers, &seed, setting, &data.train)?;
-    let seconds = watch.seconds();
+    let stopwatch = Stopwatch::started();
+    let batches = Batches {
+        order: BatchOrder::new(&seed.derive("packfed/pretrain/1", &[]), data.train.len()),
+        examples: &data.train,
+        size: setting.batch as usize,
+    };
+    let loss = train(&mut layers, setting.rate(method), batches, setting.steps, watch)?;
+    let seconds = stopwatch.seconds();
     let (mut weight_bytes, mut stored) = (0, Vec::new());
     for layer in &mut layers {
         let (bytes, weight) = layer.weights.stored()?;
@@ -104,23 +116,42 @@ pub(crate) fn run(method: Method, seed: u64, setting: &Setting, data: &Data) -> 
     Ok(Outcome { accuracy, loss, weight_bytes, seconds })
 }
 
-fn train(layers: &mut [TrainedLayer], seed: &Seed, setting: &Setting, examples: &Examples) -> Result<f64> {
-    let mut order = BatchOrder::new(&seed.derive("packfed/pretrain/1", &[]), examples.len());
+/// Where batches come from.
+struct Batches<'a> {
+    order: BatchOrder,
+    examples: &'a Examples,
+    size: usize,
+}
+
+impl Batches<'_> {
+    fn next(&mut self) -> Result<(Tensor, Tensor)> {
+        let (x, labels) = self.examples.batch(&self.order.batch(self.size));
+        let rows = labels.len();
+        let x = Tensor::from_vec(x, (rows, self.examples.features()), &Device::Cpu)?;
+        Ok((x, Tensor::from_vec(labels, rows, &Device::Cpu)?))
+    }
+}
+
+fn train(
+    layers: &mut [TrainedLayer],
+    bias_rate: f32,
+    mut batches: Batches<'_>,
+    steps: u32,
+    mut watch: impl FnMut(u32, f32),
+) -> Result<f64> {
     let rated = layers.iter().flat_map(|layer| {
-        let bias = (layer.bias.clone(), setting.rate);
+        let bias = (layer.bias.clone(), bias_rate);
         layer.weights.variables().into_iter().chain([bias])
     });
     let mut adams: Vec<Adam> = rated.map(|(variable, rate)| Adam::new(vec![variable], rate)).collect();
-    let tail = setting.steps.div_ceil(10);
+    let tail = steps.div_ceil(10);
     let mut total = 0.0;
-    for step in 0..setting.steps {
-        let (x, labels) = examples.batch(&order.batch(setting.batch as usize));
-        let rows = labels.len();
-        let x = Tensor::from_vec(x, (rows, examples.features()), &Device::Cpu)?;
-        let labels = Tensor::from_vec(labels, rows, &Device::Cpu)?;
+    for step in 0..steps {
+        let (x, labels) = batches.next()?;
         let loss = one_step(layers, &mut adams, step, &x, &labels)?;
         ensure!(loss.is_finite(), "the loss of step {step} is {loss}");
-        if step >= setting.steps - tail {
+        watch(step, loss);
+        if step >= steps - tail {
             total += f64::from(loss);
         }
     }

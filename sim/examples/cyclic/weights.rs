@@ -3,8 +3,8 @@
 //! A kind of weights tells the training loop three things: the weights of a step, the variables that Adam moves with
 //! their gradients, and the bytes that are stored. It knows nothing of networks, batches or losses.
 
-use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor, Var};
+use anyhow::{Result, bail, ensure};
+use candle_core::{CpuStorage, Device, Storage, Tensor, Var};
 use clap::ValueEnum;
 use packfed_codec::family::cyclic::{Code, Code8, Code16, CodedLayer, Parameters, Path, Quantizer};
 use packfed_worker::local::flat_values;
@@ -33,13 +33,21 @@ impl Method {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
+    /// Adam's rate for the weights of this kind, as tuned: see the command's help.
+    pub(crate) const fn rate(self) -> f32 {
+        match self {
+            Self::F32 | Self::Int8 | Self::Cyclic8 | Self::Cyclic16 => 1e-3,
+        }
+    }
+
     /// Weights of this kind that start at given ones, outputs×inputs.
     pub(crate) fn start(self, weights: &[f32], inputs: usize, setting: &Setting) -> Result<Box<dyn Weights>> {
+        let rate = setting.rate(self);
         Ok(match self {
-            Self::F32 => Box::new(Floats { values: variable(weights)?, rate: setting.rate }),
-            Self::Int8 => Box::new(Int8 { values: variable(weights)?, inputs, rate: setting.rate }),
-            Self::Cyclic8 => Box::new(Cyclic::<Code8>::new(weights, inputs, setting)?),
-            Self::Cyclic16 => Box::new(Cyclic::<Code16>::new(weights, inputs, setting)?),
+            Self::F32 => Box::new(Floats { values: variable(weights)?, rate }),
+            Self::Int8 => Box::new(Int8 { values: variable(weights)?, inputs, rate }),
+            Self::Cyclic8 => Box::new(Cyclic::<Code8>::new(weights, inputs, setting, rate)?),
+            Self::Cyclic16 => Box::new(Cyclic::<Code16>::new(weights, inputs, setting, rate)?),
         })
     }
 }
@@ -65,6 +73,16 @@ fn variable(values: &[f32]) -> Result<Var> {
 
 fn values(variable: &Var) -> Result<Vec<f32>> {
     Ok(flat_values(std::slice::from_ref(variable))?)
+}
+
+/// Copies a vector's values, without the copy between that Candle makes.
+fn copy(variable: &Var, values: &mut [f32]) -> Result<()> {
+    let (storage, layout) = variable.storage_and_layout();
+    let (Storage::Cpu(CpuStorage::F32(stored)), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+        bail!("a trained variable is not a vector of f32 on the CPU");
+    };
+    values.copy_from_slice(&stored[start..end]);
+    Ok(())
 }
 
 struct Floats {
@@ -145,24 +163,25 @@ struct Cyclic<C> {
     path: Path,
 }
 
+/// Rate of angles and radii by that of weights: it moves a weight as far, as a scale is about a twentieth at first.
+const PER_RATE: f32 = 20.0;
+
 impl<C: Code> Cyclic<C> {
-    fn new(weights: &[f32], inputs: usize, setting: &Setting) -> Result<Self> {
+    fn new(weights: &[f32], inputs: usize, setting: &Setting, rate: f32) -> Result<Self> {
         let quantizer = Quantizer::from_weights(setting.map, inputs, weights)?;
         let Parameters { angles, radii, log_scales } = quantizer.parameters();
         let variables =
             Parameters { angles: variable(angles)?, radii: variable(radii)?, log_scales: variable(log_scales)? };
-        let rates =
-            Parameters { angles: setting.angle_rate, radii: setting.radius_rate, log_scales: setting.scale_rate };
+        let rates = Parameters { angles: PER_RATE * rate, radii: PER_RATE * rate, log_scales: rate };
         Ok(Self { quantizer, variables, rates, every: setting.every, path: Path::Codes })
     }
 
     /// Brings the quantizer to where Adam has moved the variables.
     fn follow(&mut self) -> Result<()> {
         let parameters = self.quantizer.parameters_mut();
-        parameters.angles.copy_from_slice(&values(&self.variables.angles)?);
-        parameters.radii.copy_from_slice(&values(&self.variables.radii)?);
-        parameters.log_scales.copy_from_slice(&values(&self.variables.log_scales)?);
-        Ok(())
+        copy(&self.variables.angles, parameters.angles)?;
+        copy(&self.variables.radii, parameters.radii)?;
+        copy(&self.variables.log_scales, parameters.log_scales)
     }
 }
 
