@@ -23,7 +23,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How the rates were chosen.
 const TUNING: &str = "\
-TODO
+Rates were tuned on training images alone (--validate --seeds 2 --rate R). Mean accuracy on the 1,000 held out:
+
+  rate      f32     int8    cyclic8  cyclic16
+  3e-4    0.9035   0.9070    0.9115   0.9165*
+  1e-3    0.9175*  0.9085    0.9140*  0.9100
+  3e-3    0.9045   0.9150*   0.9120   0.9090
+
+* is each method's own rate. With it, --every 10 gave 0.9095 (cyclic8) and 0.9130 (cyclic16), so 1 is the default.
+Two seeds of a method differ by up to 0.021, so that most of these differences are noise.
+
 Example: cyclic --methods int8,cyclic8 --seeds 5 --json";
 
 /// Train the digits perceptron (784-252-252-10) with weights of f32, int8 and cyclic codes.

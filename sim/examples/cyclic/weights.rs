@@ -36,7 +36,9 @@ impl Method {
     /// Adam's rate for the weights of this kind, as tuned: see the command's help.
     pub(crate) const fn rate(self) -> f32 {
         match self {
-            Self::F32 | Self::Int8 | Self::Cyclic8 | Self::Cyclic16 => 1e-3,
+            Self::Int8 => 3e-3,
+            Self::F32 | Self::Cyclic8 => 1e-3,
+            Self::Cyclic16 => 3e-4,
         }
     }
 
