@@ -2,9 +2,9 @@
 //!
 //! Angle and radius are rounded *together*: what counts is the weight that a code stands for, and the nearest
 //! value is often that of another radius and angle than the nearest ones of each. The line of values is cut into
-//! buckets of one width, each with the first code that a value in it can have; a search goes up from there,
-//! over less than one code in four on average. It is exact, and the same on every machine: floats are only
-//! compared. It knows nothing of scales, parameters or training.
+//! buckets of one width, each with the first code that a value in it can have; a search goes up from there, seldom
+//! by more than a code. It is exact, and the same on every machine: floats are only compared. It knows nothing of
+//! scales, parameters or training.
 
 use super::super::code::Code;
 use super::super::engine::Engine;
