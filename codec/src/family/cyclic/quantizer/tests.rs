@@ -187,6 +187,15 @@ fn a_zero_weight_is_as_small_as_the_documentation_says() {
     }
 }
 
+#[test]
+fn zero_weights_of_a_row_cancel_in_its_sum() {
+    let mut weights = [0.0; 101];
+    weights[100] = 1.0;
+    let quantizer = Quantizer::<Code8>::from_weights(RadiusMap::Poincare, 101, &weights).unwrap();
+    quantizer.weights(Path::Codes, &mut weights);
+    assert!(weights[..100].iter().sum::<f32>().abs() < 1e-5, "{weights:?}");
+}
+
 /// Adam on one slice.
 struct Adam {
     moments: Vec<(f32, f32)>,
