@@ -21,10 +21,7 @@ use std::ops::Range;
 
 use pulp::NullaryFnOnce;
 #[cfg(target_arch = "x86_64")]
-use pulp::{
-    Simd,
-    x86::{V3, V4},
-};
+use pulp::x86::{V3, V4};
 
 use crate::word::{NIBBLE_WIDTH, PLAIN_WIDTH, Profile, WORD_BYTES, Word};
 use nibble::NibbleSums;
