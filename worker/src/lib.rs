@@ -22,3 +22,4 @@ pub mod replica;
 pub mod session;
 pub mod task;
 pub mod trainer;
+pub mod weight;
