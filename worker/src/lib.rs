@@ -12,6 +12,7 @@ pub mod adapted;
 pub mod adopted;
 pub mod client;
 pub mod config;
+pub mod data;
 pub mod examples;
 pub mod files;
 pub mod idx;

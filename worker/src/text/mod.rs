@@ -213,7 +213,7 @@ impl TextStream<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::files::Value;
 
@@ -232,7 +232,7 @@ mod tests {
             "vocab": { "[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "my": 4, "card": 5, "has": 6, "not": 7, "arrive": 8,
                 "##d": 9, "##s": 10, "?": 11, "a": 12, "##r": 13, "caf": 14, "##e": 15, "ca": 16 } } }"###;
 
-    fn word_piece() -> Tokenizer {
+    pub(crate) fn word_piece() -> Tokenizer {
         Tokenizer::from_json(Path::new("tokenizer.json"), WORD_PIECE.as_bytes(), SpecialTokens::default()).unwrap()
     }
 
@@ -262,7 +262,7 @@ mod tests {
         ])
     }
 
-    fn byte_level(pre: &str) -> Tokenizer {
+    pub(crate) fn byte_level(pre: &str) -> Tokenizer {
         Tokenizer::from_gguf(Path::new("model.gguf"), &metadata(pre)).unwrap()
     }
 
