@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
@@ -307,11 +309,11 @@ fn a_gguf_model_that_is_no_plain_llama_is_refused_by_name() {
     assert!(architecture.starts_with("/any.gguf: architecture \"qwen2\" is not supported"), "{architecture}");
     for (key, value, expected) in [
         ("llama.rope.scaling.type", String("linear".into()), "only a rotary embedding without scaling"),
-        ("llama.expert_count", U32(8), "llama.expert_count is Some(Integer(8))"),
+        ("llama.expert_count", U32(8), "llama.expert_count is 8, which is not built"),
         ("llama.rope.dimension_count", U32(16), "llama.rope.dimension_count is 16, supported is the head size, 32"),
-        ("llama.block_count", F32(1.0), "llama.block_count is Float(1.0), expected one integer"),
+        ("llama.block_count", F32(1.0), "llama.block_count is 1.0, expected one integer"),
         ("llama.attention.head_count", U32(0), "llama.attention.head_count is 0, allowed are 1 to"),
-        ("general.alignment", U32(0), "general.alignment is Integer(0)"),
+        ("general.alignment", U32(0), "general.alignment is 0, allowed are"),
     ] {
         let error = error(key, value);
         assert!(error.contains(expected), "{error}");
@@ -353,29 +355,38 @@ const TOKENIZER: &[u8] = br#"{ "model": { "type": "WordLevel", "unk_token": "a",
 #[test]
 fn a_file_cut_anywhere_is_an_error() {
     for (file, folder, header) in samples() {
-        let whole = std::fs::read(&file).unwrap();
+        let (header, whole) = (header as u64, std::fs::metadata(&file).unwrap().len());
         read_everything(folder.path()).unwrap();
-        let inside = (header..whole.len()).step_by(97).chain([whole.len() - 1]);
-        for length in (0..header).step_by(3).chain(inside) {
-            std::fs::write(&file, &whole[..length]).unwrap();
+        let open = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+        let inside = (header..whole).step_by(97).chain([whole - 1]);
+        let mut lengths: Vec<u64> = (0..header).step_by(3).chain(inside).collect();
+        lengths.sort_unstable();
+        for length in lengths.into_iter().rev() {
+            open.set_len(length).unwrap();
             let error = read_everything(folder.path()).expect_err("cut").to_string();
             assert!(error.contains(file.to_str().unwrap()), "{length}: {error}");
         }
     }
 }
 
+fn put(file: &mut File, at: usize, byte: u8) {
+    file.seek(SeekFrom::Start(at as u64)).unwrap();
+    file.write_all(&[byte]).unwrap();
+}
+
 #[test]
 fn damage_anywhere_in_a_header_returns() {
     for (file, folder, header) in samples() {
         let whole = std::fs::read(&file).unwrap();
+        let mut open = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
         let mut refused = 0;
         for at in 0..header {
             for flip in [0x01, 0x80, 0xff] {
-                let mut damaged = whole.clone();
-                damaged[at] ^= flip;
-                std::fs::write(&file, damaged).unwrap();
+                // In place: to write it anew waits for the disk.
+                put(&mut open, at, whole[at] ^ flip);
                 refused += usize::from(read_everything(folder.path()).is_err());
             }
+            put(&mut open, at, whole[at]);
         }
         assert!(refused > header, "{refused} of {} were refused", 3 * header);
     }

@@ -337,13 +337,9 @@ impl LlamaConfig {
         let keys = Keys { checks: Checks { path }, metadata };
         let checks = &keys.checks;
         for key in ["llama.expert_count", "llama.rope.scale_linear", "llama.rope.scaling.factor"] {
-            let plain = match metadata.get(key) {
-                None | Some(Value::Integer(0)) => true,
-                Some(&Value::Float(factor)) => factor == 1.0,
-                Some(_) => false,
-            };
-            if !plain {
-                return checks.refuse(format!("{key} is {:?}, which is not built", metadata.get(key)));
+            let Some(value) = metadata.get(key) else { continue };
+            if !matches!(value, Value::Integer(0) | Value::Float(1.0)) {
+                return checks.refuse(format!("{key} is {value:?}, which is not built"));
             }
         }
         match metadata.get("llama.rope.scaling.type") {

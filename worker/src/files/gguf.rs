@@ -27,7 +27,7 @@ const DIMENSIONS_MAX: u32 = 4;
 const ALIGNMENT_DEFAULT: u64 = 32;
 
 /// A metadata value, as far as it is of use here.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Value {
     Integer(i128),
     Float(f64),
@@ -37,6 +37,21 @@ pub(crate) enum Value {
     Integers(Vec<i32>),
     /// An array of something that no loader asks for; its values were passed over.
     Unread,
+}
+
+impl std::fmt::Debug for Value {
+    /// As errors show it: of a list only what it is a list of, of a text only its begin.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value:?}"),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Text(text) => write!(f, "{:?}", text.chars().take(80).collect::<String>()),
+            Self::Texts(texts) => write!(f, "a list of {} strings", texts.len()),
+            Self::Integers(integers) => write!(f, "a list of {} integers", integers.len()),
+            Self::Unread => f.write_str("a list"),
+        }
+    }
 }
 
 /// Metadata by key.

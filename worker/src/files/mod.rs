@@ -213,7 +213,7 @@ impl ModelFiles {
         match header.metadata.get("general.architecture") {
             Some(Value::Text(name)) if name == "llama" => {}
             Some(Value::Text(name)) => return Err(architecture(path, name.clone())),
-            other => return Err(architecture(path, format!("{other:?}"))),
+            _ => return Err(ModelFileError::config(path, "general.architecture is missing, or is no string")),
         }
         let mut tensors = BTreeMap::new();
         for info in header.tensors {

@@ -15,7 +15,7 @@ fn pre_tokenizer(name: &str) -> Result<Json, String> {
         "smollm" | "starcoder" | "refact" | "command-r" => {
             Ok(sequence(json!({ "type": "Digits", "individual_digits": true }), byte_level(true)))
         }
-        "llama-bpe" | "llama3" | "llama-v3" => {
+        "llama-bpe" => {
             let pattern = json!({ "Regex": LLAMA_3 });
             let split = json!({ "type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false });
             Ok(sequence(split, byte_level(false)))
@@ -27,7 +27,10 @@ fn pre_tokenizer(name: &str) -> Result<Json, String> {
 }
 
 /// Source: `tokenizer.json` of Llama 3.
-const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA_3: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|",
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
 
 /// `tokenizer.ggml.token_type` of tokens that stand for themselves, and of those that also vanish in decoding.
 const USER_DEFINED: i32 = 4;
@@ -37,11 +40,12 @@ const CONTROL: i32 = 3;
 pub(super) fn tokenizer(metadata: &Metadata) -> Result<(Json, SpecialTokens), String> {
     let text = |key: &str| match metadata.get(key) {
         Some(Value::Text(text)) => Ok(text.as_str()),
-        found => Err(format!("{key} is {found:?}, expected a string")),
+        Some(found) => Err(format!("{key} is {found:?}, expected a string")),
+        None => Err(format!("{key} is missing")),
     };
     let texts = |key: &str| match metadata.get(key) {
         Some(Value::Texts(texts)) => Ok(texts),
-        Some(_) => Err(format!("{key} is not a list of strings")),
+        Some(found) => Err(format!("{key} is {found:?}, expected a list of strings")),
         None => Err(format!("{key} is missing")),
     };
     let model = text("tokenizer.ggml.model")?;

@@ -78,6 +78,8 @@ impl Tokenizer {
 
     fn from_json(path: &Path, text: &[u8], special: SpecialTokens) -> Result<Self, TokenizerError> {
         let content = |why: String| TokenizerError::Content { path: path.to_owned(), why };
+        // The package panics at a syntax error inside a decoder, so the syntax is checked first, and wholly.
+        serde_json::from_slice::<serde_json::Value>(text).map_err(|error| content(error.to_string()))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(text).map_err(|error| content(error.to_string()))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| content(error.to_string()))?;
@@ -356,5 +358,26 @@ pub(crate) mod tests {
         assert!(error("merges", texts(&["h z"])).contains("tokenizer"));
         let json = Tokenizer::from_json(Path::new("t.json"), b"{\"model\":", SpecialTokens::default());
         assert!(json.unwrap_err().to_string().starts_with("t.json: tokenizer: EOF"));
+        let number = WORD_PIECE.replace(r###""prefix": "##""###, r#""prefix": 1e999"#);
+        let json = Tokenizer::from_json(Path::new("t.json"), number.as_bytes(), SpecialTokens::default());
+        assert!(json.unwrap_err().to_string().starts_with("t.json: tokenizer: number out of range"));
+    }
+
+    #[test]
+    fn damage_anywhere_in_a_vocabulary_returns() {
+        let mut refused = 0;
+        for at in 0..WORD_PIECE.len() {
+            for flip in [0x01, 0x10, 0x80] {
+                let mut damaged = WORD_PIECE.as_bytes().to_vec();
+                damaged[at] ^= flip;
+                let built = Tokenizer::from_json(Path::new("t.json"), &damaged, SpecialTokens::default());
+                let encoded = built.and_then(|tokenizer| {
+                    let ids = tokenizer.encode("My card, Café!", Marks::Around, 9)?;
+                    tokenizer.decode(&ids)
+                });
+                refused += usize::from(encoded.is_err());
+            }
+        }
+        assert!(refused > WORD_PIECE.len(), "{refused}");
     }
 }
