@@ -380,13 +380,13 @@ fn damage_anywhere_in_a_header_returns() {
         let whole = std::fs::read(&file).unwrap();
         let mut open = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
         let mut refused = 0;
-        for at in 0..header {
+        for (at, &byte) in whole.iter().enumerate().take(header) {
             for flip in [0x01, 0x80, 0xff] {
                 // In place: to write it anew waits for the disk.
-                put(&mut open, at, whole[at] ^ flip);
+                put(&mut open, at, byte ^ flip);
                 refused += usize::from(read_everything(folder.path()).is_err());
             }
-            put(&mut open, at, whole[at]);
+            put(&mut open, at, byte);
         }
         assert!(refused > header, "{refused} of {} were refused", 3 * header);
     }
