@@ -9,10 +9,11 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp2, Layout as TensorLayout, Result, Shape, Tensor, WithDType, bail};
 use packfed_codec::{Coefficients, Direct, Layer, Scalar, Spectrum, Trained, Window};
 
+use crate::nn::elementary::Elementary;
 use crate::product::{Matrix, add_product};
 
 /// A float that both Candle and the codec work in: `f32` or `f64`.
-pub trait Element: Scalar + WithDType {}
+pub trait Element: Scalar + WithDType + Elementary {}
 impl Element for f32 {}
 impl Element for f64 {}
 
