@@ -23,8 +23,10 @@ pub mod activation;
 #[cfg(test)]
 pub(crate) mod check;
 pub mod elementary;
+pub mod frozen;
 pub mod norm;
 pub(crate) mod parallel;
 pub mod rotary;
 pub mod sequences;
 pub(crate) mod values;
+pub(crate) mod widen;

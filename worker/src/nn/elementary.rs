@@ -3,7 +3,6 @@
 //! The `f32` forms call no maths library, so a loop over them is vectorised and gives the same bits on every machine.
 //! The `f64` forms are there to check gradients. It knows no layers.
 
-use std::borrow::Cow;
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 use candle_core::cpu::erf::erf_f64;
@@ -14,8 +13,8 @@ pub trait Elementary: Sized + Clone {
     fn from_f32(value: f32) -> Self;
     /// The nearest value to a constant of a formula.
     fn constant(value: f64) -> Self;
-    /// A slice of `f32` in this type; borrowed where it is this type already.
-    fn from_f32s(values: &[f32]) -> Cow<'_, [Self]>;
+    /// A slice of `f32`, if that is this type.
+    fn same(values: &[f32]) -> Option<&[Self]>;
     /// `eˣ`. For `f32` within 2·10⁻⁷ of it, 0 below −87 and no larger than e⁸⁸.
     fn exp(self) -> Self;
     /// The square root.
@@ -47,8 +46,8 @@ impl Elementary for f32 {
         value as Self
     }
 
-    fn from_f32s(values: &[f32]) -> Cow<'_, [Self]> {
-        Cow::Borrowed(values)
+    fn same(values: &[f32]) -> Option<&[Self]> {
+        Some(values)
     }
 
     #[inline(always)]
@@ -92,8 +91,8 @@ impl Elementary for f64 {
         value
     }
 
-    fn from_f32s(values: &[f32]) -> Cow<'_, [Self]> {
-        Cow::Owned(values.iter().map(|&value| Self::from(value)).collect())
+    fn same(_: &[f32]) -> Option<&[Self]> {
+        None
     }
 
     #[inline(always)]
