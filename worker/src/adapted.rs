@@ -1,5 +1,8 @@
 //! `AdaptedLinear`: a frozen linear layer plus Δ in packed form, as one Candle custom op.
 //!
+//! The base is a [`FrozenLinear`], whatever its file stores; Δ is added into the base product's buffer. Δ takes its
+//! tokens in groups of [`GROUP`], which threads share out and whose gradients are summed in their order.
+//!
 //! The tracked tensor is the round's own delta, one row a block and one column a lane of the window,
 //! zero when the round begins; everything else is frozen. Backward forms the gradient of those lanes
 //! and, only if something before it is tracked, of the input: never a dense weight gradient.
@@ -8,9 +11,14 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp2, Layout as TensorLayout, Result, Shape, Tensor, WithDType, bail};
 use packfed_codec::{Coefficients, Direct, Layer, Scalar, Spectrum, Trained, Window};
+use rayon::prelude::*;
 
 use crate::nn::elementary::Elementary;
-use crate::product::{Matrix, add_product};
+use crate::nn::frozen::FrozenLinear;
+use crate::nn::values::{rows_of, values};
+
+/// Tokens that Δ is applied to together: a multiple of codec's tile.
+const GROUP: usize = 64;
 
 /// A float that both Candle and the codec work in: `f32` or `f64`.
 pub trait Element: Scalar + WithDType + Elementary {}
@@ -25,8 +33,7 @@ pub struct AdaptedLinear<E> {
 
 #[derive(Debug)]
 struct Frozen<E> {
-    name: String,
-    weight: Arc<Vec<E>>,
+    base: FrozenLinear<E>,
     direct: Arc<Direct<E>>,
     lanes: Vec<E>,
     /// For every slot of the window, the lane of the layer that it trains; `None` where a block has none.
@@ -34,20 +41,17 @@ struct Frozen<E> {
     blocks: usize,
     width: usize,
     trained: Trained<E>,
-    outputs: usize,
-    inputs: usize,
 }
 
 impl<E: Element> AdaptedLinear<E> {
-    /// A layer whose base `weight` is outputs×inputs row-major, with `lanes` of the global model and
-    /// the window that this round trains.
+    /// A layer over `base`, with `lanes` of the global model and the window that this round trains.
     ///
     /// # Panics
-    /// If `weight` or `lanes` is not the layer's.
+    /// If `base` or `lanes` is not the layer's.
     #[must_use]
-    pub fn new(layer: &Layer, weight: Arc<Vec<E>>, direct: Arc<Direct<E>>, lanes: Vec<E>, window: Window) -> Self {
+    pub fn new(layer: &Layer, base: FrozenLinear<E>, direct: Arc<Direct<E>>, lanes: Vec<E>, window: Window) -> Self {
         let spec = layer.spec();
-        assert_eq!(weight.len(), spec.rows * spec.cols, "a base weight of {}×{}", spec.rows, spec.cols);
+        assert_eq!((base.outputs(), base.inputs()), (spec.rows, spec.cols), "the base weight of {}", spec.name);
         assert_eq!(lanes.len(), layer.lanes().len(), "the layer's lanes");
         let mut slots = vec![None; layer.blocks().len() * window.width()];
         for (slots, block) in slots.chunks_exact_mut(window.width()).zip(layer.blocks()) {
@@ -56,16 +60,13 @@ impl<E: Element> AdaptedLinear<E> {
             }
         }
         let frozen = Frozen {
-            name: spec.name.clone(),
-            weight,
+            base,
             trained: direct.trained(&window),
             direct,
             lanes,
             slots,
             blocks: layer.blocks().len(),
             width: window.width(),
-            outputs: spec.rows,
-            inputs: spec.cols,
         };
         Self { frozen: Arc::new(frozen) }
     }
@@ -76,29 +77,68 @@ impl<E: Element> AdaptedLinear<E> {
         (self.frozen.blocks, self.frozen.width)
     }
 
-    /// `x·(W0 + Δ)ᵀ` for `x` of tokens×inputs; the result is tokens×outputs.
+    /// `x·(W0 + Δ)ᵀ + b` for `x` of tokens×inputs; the result is tokens×outputs.
     ///
     /// # Errors
     /// If the shapes or types do not fit the layer, naming both.
     pub fn forward(&self, x: &Tensor, delta: &Tensor) -> Result<Tensor> {
-        let (name, inputs) = (&self.frozen.name, self.frozen.inputs);
-        match x.dims() {
-            &[_, found] if found == inputs => {}
-            found => bail!("{name}: input of shape {found:?}, the layer takes tokens × {inputs}"),
-        }
+        let base = &self.frozen.base;
+        rows_of(base.name(), x, base.inputs())?;
         let expected = self.delta_shape();
         if delta.dims() != [expected.0, expected.1] {
-            bail!("{name}: delta of shape {:?}, the window takes {expected:?}", delta.dims());
+            bail!("{}: delta of shape {:?}, the window takes {expected:?}", base.name(), delta.dims());
         }
         let op = Op { frozen: self.frozen.clone(), kept: OnceLock::new(), with_input: x.track_op() };
         x.contiguous()?.apply_op2(&delta.contiguous()?, op)
     }
 }
 
+impl<E: Element> Frozen<E> {
+    /// Adds `Δ·x` to `y`; what every group of tokens keeps for the backward pass.
+    fn add_delta(&self, coefficients: &Coefficients<E>, x: &[E], y: &mut [E]) -> Vec<Spectrum<E>> {
+        let (x, y) = (x.chunks(GROUP * self.base.inputs()), y.chunks_mut(GROUP * self.base.outputs()));
+        let groups: Vec<_> = x.zip(y).collect();
+        let add = |(x, y): (&[E], &mut [E])| {
+            let mut spectrum = Spectrum::default();
+            self.direct.forward(coefficients, x, y, &mut spectrum);
+            spectrum
+        };
+        if rayon::current_num_threads() == 1 {
+            return groups.into_iter().map(add).collect();
+        }
+        groups.into_par_iter().map(add).collect()
+    }
+
+    /// Gradients of the window's lanes; Δ's part of the input's gradient is added to `dx`, where that is asked for.
+    fn delta_gradients(&self, (coefficients, spectra): &Kept<E>, g: &[E], dx: Option<&mut [E]>) -> Vec<E> {
+        let g = g.chunks(GROUP * self.base.outputs());
+        let dx: Vec<Option<&mut [E]>> = match dx {
+            Some(dx) => dx.chunks_mut(GROUP * self.base.inputs()).map(Some).collect(),
+            None => spectra.iter().map(|_| None).collect(),
+        };
+        let groups: Vec<_> = spectra.iter().zip(g).zip(dx).collect();
+        let gradient = |((spectrum, g), dx): ((&Spectrum<E>, &[E]), Option<&mut [E]>)| {
+            self.direct.backward(coefficients, spectrum, g, &self.trained, dx)
+        };
+        let parts: Vec<Vec<E>> = if rayon::current_num_threads() == 1 {
+            groups.into_iter().map(gradient).collect()
+        } else {
+            groups.into_par_iter().map(gradient).collect()
+        };
+        let mut lanes = vec![<E as Scalar>::ZERO; self.blocks * self.width];
+        for part in parts {
+            lanes.iter_mut().zip(part).for_each(|(lane, part)| *lane += part);
+        }
+        lanes
+    }
+}
+
+/// Coefficients and the input's spectra, from the forward pass for the backward.
+type Kept<E> = (Coefficients<E>, Vec<Spectrum<E>>);
+
 struct Op<E> {
     frozen: Arc<Frozen<E>>,
-    /// Coefficients and the input's spectrum, from the forward pass for the backward.
-    kept: OnceLock<(Coefficients<E>, Spectrum<E>)>,
+    kept: OnceLock<Kept<E>>,
     with_input: bool,
 }
 
@@ -125,7 +165,6 @@ impl<E: Element> CustomOp2 for Op<E> {
     ) -> Result<(CpuStorage, Shape)> {
         let frozen = &*self.frozen;
         let x = contiguous::<E>(x, x_layout)?;
-        let tokens = x.len() / frozen.inputs;
         let mut lanes = frozen.lanes.clone();
         for (slot, &delta) in frozen.slots.iter().zip(contiguous::<E>(delta, delta_layout)?) {
             if let Some(lane) = *slot {
@@ -133,32 +172,30 @@ impl<E: Element> CustomOp2 for Op<E> {
             }
         }
         let coefficients = frozen.direct.coefficients(&lanes);
-        let mut y = vec![<E as Scalar>::ZERO; tokens * frozen.outputs];
-        let weight = Matrix::new(&frozen.weight, frozen.outputs, frozen.inputs);
-        add_product(&mut y, Matrix::new(x, tokens, frozen.inputs), weight.t());
-        let mut spectrum = Spectrum::default();
-        frozen.direct.forward(&coefficients, x, &mut y, &mut spectrum);
-        if self.kept.set((coefficients, spectrum)).is_err() {
-            bail!("{}: one op runs forward once", frozen.name);
+        let mut y = frozen.base.output(x)?;
+        let spectra = frozen.add_delta(&coefficients, x, &mut y);
+        if self.kept.set((coefficients, spectra)).is_err() {
+            bail!("{}: one op runs forward once", frozen.base.name());
         }
-        Ok((E::to_cpu_storage_owned(y), Shape::from((tokens, frozen.outputs))))
+        let shape = Shape::from((y.len() / frozen.base.outputs(), frozen.base.outputs()));
+        Ok((E::to_cpu_storage_owned(y), shape))
     }
 
     fn bwd(&self, x: &Tensor, delta: &Tensor, _: &Tensor, grad_y: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let frozen = &*self.frozen;
-        let Some((coefficients, spectrum)) = self.kept.get() else {
-            bail!("{}: backward before forward", frozen.name);
+        let Some(kept) = self.kept.get() else {
+            bail!("{}: backward before forward", frozen.base.name());
         };
-        let tokens = x.dim(0)?;
-        let grad_y = grad_y.flatten_all()?.to_vec1::<E>()?;
-        let mut input = self.with_input.then(|| {
-            let mut input = vec![<E as Scalar>::ZERO; tokens * frozen.inputs];
-            let weight = Matrix::new(&frozen.weight, frozen.outputs, frozen.inputs);
-            add_product(&mut input, Matrix::new(&grad_y, tokens, frozen.outputs), weight);
-            input
-        });
-        let lanes = frozen.direct.backward(coefficients, spectrum, &grad_y, &frozen.trained, input.as_deref_mut());
-        let input = input.map(|input| Tensor::from_vec(input, x.shape(), x.device())).transpose()?;
+        let grad_y = grad_y.contiguous()?;
+        let g = values::<E>(&grad_y)?;
+        let mut input = None;
+        if self.with_input {
+            let mut dx = vec![<E as Scalar>::ZERO; x.elem_count()];
+            frozen.base.add_gradient(&g, &mut dx)?;
+            input = Some(dx);
+        }
+        let lanes = frozen.delta_gradients(kept, &g, input.as_deref_mut());
+        let input = input.map(|dx| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?;
         Ok((input, Some(Tensor::from_vec(lanes, delta.shape(), delta.device())?)))
     }
 }
@@ -169,32 +206,38 @@ mod tests {
     use packfed_codec::{LayerSpec, Layout, Profile, Seed};
 
     use super::*;
+    use crate::nn::check::{noise, random, threads_do_not_show};
+    use crate::nn::frozen::tests::{dense, floats, stored};
+    use crate::weight::Weight;
 
     const TOKENS: usize = 5;
-
-    fn noise(seed: u64, n: usize) -> Vec<f64> {
-        let mut stream = Seed::from_number(seed).stream();
-        (0..n).map(|_| 2.0 * stream.unit() - 1.0).collect()
-    }
 
     struct Fixture {
         layout: Layout,
         window: Window,
         linear: AdaptedLinear<f64>,
         lanes: Vec<f64>,
-        weight: Vec<f64>,
+        weight: Tensor,
+        bias: Tensor,
     }
 
     fn fixture(rows: usize, cols: usize, block: usize) -> Fixture {
+        over(&floats("w", 3, rows, cols), block)
+    }
+
+    fn over(weight: &Weight, block: usize) -> Fixture {
+        let (rows, cols) = (weight.shape[0], weight.shape[1]);
         let spec = LayerSpec { name: "w".into(), rows, cols, block, residual: 20, gain_exponent: 4 };
         let layout = Layout::new(&Seed::from_number(1), vec![spec]).unwrap();
         let window = Window::new(Profile::Plain, 1);
         let layer = &layout.layers()[0];
         let lanes = noise(2, layout.lanes());
-        let weight = noise(3, rows * cols);
+        let bias = noise(7, rows);
+        let base = FrozenLinear::new(weight.clone(), Some(bias.clone())).unwrap();
         let direct = Arc::new(Direct::new(layer));
-        let linear = AdaptedLinear::new(layer, Arc::new(weight.clone()), direct, lanes.clone(), window);
-        Fixture { layout, window, linear, lanes, weight }
+        let linear = AdaptedLinear::new(layer, base, direct, lanes.clone(), window);
+        let bias = Tensor::from_vec(bias, rows, &Device::Cpu).unwrap();
+        Fixture { layout, window, linear, lanes, weight: dense(weight), bias }
     }
 
     impl Fixture {
@@ -242,35 +285,61 @@ mod tests {
             let delta = delta.flatten_all().unwrap().index_select(&index(used), 0).unwrap();
             let lanes = Tensor::new(self.lanes.as_slice(), &Device::Cpu).unwrap();
             let lanes = lanes.index_add(&index(slots), &delta, 0).unwrap();
-            let dense = lanes.unsqueeze(0).unwrap().matmul(&self.basis()).unwrap().reshape((rows, cols)).unwrap();
-            let weight = (Self::tensor(self.weight.clone(), cols) + dense).unwrap();
-            x.matmul(&weight.t().unwrap()).unwrap()
+            let delta = lanes.unsqueeze(0).unwrap().matmul(&self.basis()).unwrap().reshape((rows, cols)).unwrap();
+            let weight = (&self.weight + delta).unwrap();
+            x.matmul(&weight.t().unwrap()).unwrap().broadcast_add(&self.bias).unwrap()
         }
     }
 
     const SHAPES: [(usize, usize, usize); 3] = [(8, 12, 4), (7, 9, 4), (5, 1, 3)];
 
+    fn check_materialised(fixture: &Fixture, tokens: usize, what: &str) {
+        let (blocks, width) = fixture.linear.delta_shape();
+        let (rows, cols) = (fixture.weight.dims()[0], fixture.weight.dims()[1]);
+        let x = Var::from_tensor(&Fixture::tensor(noise(4, tokens * cols), cols)).unwrap();
+        let delta = Var::from_tensor(&Fixture::tensor(noise(5, blocks * width), width)).unwrap();
+        let weights = Fixture::tensor(noise(6, tokens * rows), rows);
+        let run = |y: Tensor| {
+            let loss = (&y * &weights).unwrap().sqr().unwrap().sum_all().unwrap();
+            let grads = loss.backward().unwrap();
+            let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            [flat(&y), flat(grads.get(&x).unwrap()), flat(grads.get(&delta).unwrap())]
+        };
+        let ours = run(fixture.linear.forward(&x, &delta).unwrap());
+        let theirs = run(fixture.materialised(&x, &delta));
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            let error = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(error < 1e-9, "{what}: {error}");
+        }
+    }
+
     #[test]
     fn the_op_agrees_with_candle_on_a_materialised_delta() {
         for (rows, cols, block) in SHAPES {
-            let fixture = fixture(rows, cols, block);
-            let (blocks, width) = fixture.linear.delta_shape();
-            let x = Var::from_tensor(&Fixture::tensor(noise(4, TOKENS * cols), cols)).unwrap();
-            let delta = Var::from_tensor(&Fixture::tensor(noise(5, blocks * width), width)).unwrap();
-            let weights = Fixture::tensor(noise(6, TOKENS * rows), rows);
-            let run = |y: Tensor| {
-                let loss = (&y * &weights).unwrap().sqr().unwrap().sum_all().unwrap();
-                let grads = loss.backward().unwrap();
-                let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-                [flat(&y), flat(grads.get(&x).unwrap()), flat(grads.get(&delta).unwrap())]
-            };
-            let ours = run(fixture.linear.forward(&x, &delta).unwrap());
-            let theirs = run(fixture.materialised(&x, &delta));
-            for (ours, theirs) in ours.iter().zip(&theirs) {
-                let error = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-                assert!(error < 1e-10, "{rows}×{cols}, B={block}: {error}");
-            }
+            check_materialised(&fixture(rows, cols, block), TOKENS, &format!("{rows}×{cols}, B={block}"));
         }
+    }
+
+    #[test]
+    fn groups_of_tokens_and_every_stored_base_agree_too() {
+        for weight in stored(3, 8, 32) {
+            check_materialised(&over(&weight, 4), 2 * GROUP + 1, &format!("{:?}", weight.stored));
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_does_not_show() {
+        let weight = floats("w", 3, 96, 128);
+        let spec = LayerSpec { name: "w".into(), rows: 96, cols: 128, block: 32, residual: 20, gain_exponent: 4 };
+        let layout = Layout::new(&Seed::from_number(1), vec![spec]).unwrap();
+        let layer = &layout.layers()[0];
+        let base = FrozenLinear::new(weight, None).unwrap();
+        let lanes = noise(2, layout.lanes()).into_iter().map(<f32 as Scalar>::from_f64).collect();
+        let window = Window::new(Profile::Plain, 1);
+        let linear = AdaptedLinear::<f32>::new(layer, base, Arc::new(Direct::new(layer)), lanes, window);
+        let (blocks, width) = linear.delta_shape();
+        let inputs = [random::<f32>(4, &[5 * GROUP + 3, 128], 1.0), random::<f32>(5, &[blocks, width], 1.0)];
+        threads_do_not_show(&inputs, &|x| linear.forward(&x[0], &x[1]).unwrap());
     }
 
     #[test]

@@ -9,7 +9,9 @@ use crate::adapted::AdaptedLinear;
 use crate::examples::{BatchOrder, Examples};
 use crate::local::{LocalSteps, flat_values};
 use crate::mlp::{Mlp, ModelError, Target};
+use crate::nn::frozen::FrozenLinear;
 use crate::task::{Job, LocalTask, TaskError, Trained};
+use crate::weight::{Stored, Weight};
 
 /// A base model made ready for one layout.
 #[derive(Debug)]
@@ -28,11 +30,14 @@ impl Adapter {
         Ok(Self { base, layout, targets, directs })
     }
 
-    fn adapted(&self, state: &State, window: Window) -> Vec<AdaptedLinear<f32>> {
+    fn adapted(&self, state: &State, window: Window) -> TensorResult<Vec<AdaptedLinear<f32>>> {
         let layer = |((layer, target), direct): ((&packfed_codec::Layer, &Target), &Arc<Direct<f32>>)| {
             let dense = &self.base.layers[target.layer];
-            let weight = if target.bias { &dense.bias } else { &dense.weight };
-            AdaptedLinear::new(layer, weight.clone(), direct.clone(), state.values(layer), window)
+            let stored = if target.bias { &dense.bias } else { &dense.weight };
+            let spec = layer.spec();
+            let (name, shape) = (spec.name.clone(), vec![spec.rows, spec.cols]);
+            let base = FrozenLinear::new(Weight { name, shape, stored: Stored::F32(stored.clone()) }, None)?;
+            Ok(AdaptedLinear::new(layer, base, direct.clone(), state.values(layer), window))
         };
         self.layout.layers().iter().zip(&self.targets).zip(&self.directs).map(layer).collect()
     }
@@ -116,7 +121,7 @@ impl LocalTask for Trainer {
 
     fn train(&mut self, job: &Job) -> Result<Trained, TaskError> {
         let adapter = self.base.adapter(job.state.layout())?;
-        let adapted = adapter.adapted(&job.state, job.window);
+        let adapted = adapter.adapted(&job.state, job.window)?;
         let zero =
             |linear: &AdaptedLinear<f32>| Var::zeros(linear.delta_shape(), candle_core::DType::F32, &Device::Cpu);
         let deltas = adapted.iter().map(zero).collect::<TensorResult<Vec<Var>>>()?;

@@ -155,8 +155,14 @@ pub(crate) mod tests {
         all.map(|stored| Weight { name: "w".into(), shape: vec![outputs, inputs], stored }).into()
     }
 
+    /// Noise as 32-bit floats, of any shape.
+    pub(crate) fn floats(name: &str, seed: u64, outputs: usize, inputs: usize) -> Weight {
+        let stored = Stored::F32(Arc::new(flat(&random::<f32>(seed, &[outputs, inputs], 0.3))));
+        Weight { name: name.into(), shape: vec![outputs, inputs], stored }
+    }
+
     /// The whole matrix as floats.
-    fn dense(weight: &Weight) -> Tensor {
+    pub(crate) fn dense(weight: &Weight) -> Tensor {
         let mut values = Vec::new();
         for_rows::<f64>(weight, &mut |first, rows| {
             assert_eq!(first * weight.shape[1], values.len());
