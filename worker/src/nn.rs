@@ -20,6 +20,7 @@
 //! Models are in [`crate::model`]; nothing here knows one.
 
 pub mod activation;
+pub mod attention;
 #[cfg(test)]
 pub(crate) mod check;
 pub mod elementary;
@@ -28,5 +29,6 @@ pub mod norm;
 pub(crate) mod parallel;
 pub mod rotary;
 pub mod sequences;
+pub(crate) mod softmax;
 pub(crate) mod values;
 pub(crate) mod widen;
