@@ -23,12 +23,16 @@ pub mod activation;
 pub mod attention;
 #[cfg(test)]
 pub(crate) mod check;
+pub mod checkpoint;
 pub mod elementary;
+pub mod embedding;
 pub mod frozen;
 pub mod norm;
 pub(crate) mod parallel;
+pub mod pool;
 pub mod rotary;
 pub mod sequences;
 pub(crate) mod softmax;
 pub(crate) mod values;
+pub mod vocabulary;
 pub(crate) mod widen;

@@ -253,7 +253,7 @@ impl<E: Element> CustomOp2 for Gate<E> {
         let (va, vb, g) = (values::<E>(a)?, values::<E>(b)?, values::<E>(&grad)?);
         let (va, vb, g) = (&*va, &*vb, &*g);
         let (mut da, mut db) = (vec![<E as Scalar>::ZERO; va.len()], vec![<E as Scalar>::ZERO; va.len()]);
-        parallel::rows_of_two(&mut da, &mut db, 1, |first, da, db| {
+        parallel::rows_of_two((&mut da, 1), (&mut db, 1), |first, da, db| {
             let range = first..first + da.len();
             let (a, b, g) = (&va[range.clone()], &vb[range.clone()], &g[range]);
             pulp::Arch::new().dispatch(GateBackward { a, b, g, da, db });

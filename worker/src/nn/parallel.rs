@@ -20,20 +20,19 @@ pub(crate) fn rows<T: Send>(out: &mut [T], width: usize, work: impl Fn(usize, &m
     out.par_chunks_mut(rows * width).enumerate().for_each(|(n, piece)| work(n * rows, piece));
 }
 
-/// As [`rows`] for two outputs of one shape.
-pub(crate) fn rows_of_two<T: Send>(
-    first: &mut [T],
-    second: &mut [T],
-    width: usize,
-    work: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+/// As [`rows`] for two outputs with as many rows, each given with its width.
+pub(crate) fn rows_of_two<T: Send, U: Send>(
+    (first, first_width): (&mut [T], usize),
+    (second, second_width): (&mut [U], usize),
+    work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
 ) {
     let threads = rayon::current_num_threads();
     if threads == 1 || first.len() < WORTH_SPLITTING {
         work(0, first, second);
         return;
     }
-    let rows = (first.len() / width).div_ceil(threads);
-    let pieces = first.par_chunks_mut(rows * width).zip(second.par_chunks_mut(rows * width));
+    let rows = (first.len() / first_width).div_ceil(threads);
+    let pieces = first.par_chunks_mut(rows * first_width).zip(second.par_chunks_mut(rows * second_width));
     pieces.enumerate().for_each(|(n, (first, second))| work(n * rows, first, second));
 }
 

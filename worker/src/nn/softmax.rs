@@ -6,7 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::adapted::Element;
-use crate::nn::values::{LANES, dot, total};
+use crate::nn::values::{LANES, dot, highest, sum};
 
 /// Which keys the rows of a tile see.
 #[derive(Clone, Copy, Debug)]
@@ -44,40 +44,17 @@ impl<E: Element> WithSimd for Softmax<'_, E> {
             // Equal to the first score, so that it changes no maximum; its weight is taken away below.
             let filler = row[0];
             row[seen..].fill(filler);
-            let chunks = row.as_chunks_mut::<LANES>().0;
-            let mut highest = [filler; LANES];
-            for chunk in &*chunks {
-                for (highest, &score) in highest.iter_mut().zip(chunk) {
-                    *highest = if score > *highest { score } else { *highest };
-                }
-            }
-            let highest = highest.into_iter().fold(filler, maximum);
-            for chunk in &mut *chunks {
-                for score in chunk {
-                    *score = (scale * (*score - highest)).exp();
-                }
+            let highest = highest(row);
+            for score in &mut *row {
+                *score = (scale * (*score - highest)).exp();
             }
             row[seen..].fill(E::zero());
-            let chunks = row.as_chunks_mut::<LANES>().0;
-            let mut sums = [E::zero(); LANES];
-            for chunk in &*chunks {
-                for (sum, &weight) in sums.iter_mut().zip(chunk) {
-                    *sum += weight;
-                }
-            }
-            let reciprocal = E::one() / total(sums);
-            for chunk in chunks {
-                for weight in chunk {
-                    *weight = *weight * reciprocal;
-                }
+            let reciprocal = E::one() / sum(row);
+            for weight in row {
+                *weight = *weight * reciprocal;
             }
         }
     }
-}
-
-#[inline(always)]
-fn maximum<E: Element>(a: E, b: E) -> E {
-    if b > a { b } else { a }
 }
 
 /// The gradient of the scores from that of the probabilities, in its place: `scale·p·(g − Σ p·g)`.

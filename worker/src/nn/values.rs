@@ -95,3 +95,23 @@ pub(crate) fn dot<E: Element>(a: &[E], b: &[E]) -> E {
     }
     total(lanes)
 }
+
+/// The largest of a row, which has a first; a value that is not a number is passed over.
+#[inline(always)]
+pub(crate) fn highest<E: Element>(row: &[E]) -> E {
+    let mut lanes = [row[0]; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane = if value > *lane { value } else { *lane };
+    }
+    let mut highest = lanes[0];
+    for value in lanes {
+        highest = if value > highest { value } else { highest };
+    }
+    highest
+}
