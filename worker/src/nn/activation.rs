@@ -5,7 +5,8 @@
 //! | GELU | `x·Φ(x)` | Hendrycks and Gimpel, 2016; BERT's |
 //! | GELU, tanh form | `x/2·(1 + tanh(√(2/π)·(x + 0.044715x³)))` | GPT-2's; computed as `x·σ(2u)` |
 //! | SiLU | `x·σ(x)` | also swish |
-//! | gated SiLU | `a·σ(a)·b` | SwiGLU's, Shazeer, 2020 |
+//! | ReLU | `max(x, 0)` | |
+//! | gate | `f(a)·b` | with SiLU, SwiGLU's; Shazeer, 2020 |
 //!
 //! They know no shapes: a value's gradient depends on that value alone.
 
@@ -28,6 +29,8 @@ pub enum Activation {
     GeluTanh,
     /// SiLU.
     Silu,
+    /// ReLU.
+    Relu,
 }
 
 impl Activation {
@@ -41,31 +44,41 @@ impl Activation {
             Self::Gelu => x.apply_op1(Op::<E, Gelu>(PhantomData)),
             Self::GeluTanh => x.apply_op1(Op::<E, GeluTanh>(PhantomData)),
             Self::Silu => x.apply_op1(Op::<E, Silu>(PhantomData)),
+            Self::Relu => x.apply_op1(Op::<E, Relu>(PhantomData)),
+        }
+    }
+
+    /// `f(a)·b`, value by value.
+    ///
+    /// # Errors
+    /// If the shapes are not one, naming both, or the values not of `E`.
+    pub fn gate<E: Element>(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        if a.dims() != b.dims() {
+            bail!("gate: {:?} gated by {:?}", b.dims(), a.dims());
+        }
+        let (a, b) = (a.contiguous()?, b.contiguous()?);
+        match self {
+            Self::Gelu => a.apply_op2(&b, Op::<E, Gelu>(PhantomData)),
+            Self::GeluTanh => a.apply_op2(&b, Op::<E, GeluTanh>(PhantomData)),
+            Self::Silu => a.apply_op2(&b, Op::<E, Silu>(PhantomData)),
+            Self::Relu => a.apply_op2(&b, Op::<E, Relu>(PhantomData)),
         }
     }
 }
 
-/// `a·σ(a)·b`, value by value.
-///
-/// # Errors
-/// If the shapes are not one, or not of `E`.
-pub fn silu_gate<E: Element>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if a.dims() != b.dims() {
-        bail!("gated SiLU: {:?} gated by {:?}", b.dims(), a.dims());
-    }
-    a.contiguous()?.apply_op2(&b.contiguous()?, Gate::<E>(PhantomData))
-}
-
-/// `f` and `f′`.
+/// A function and its slope.
 trait Curve: Send + Sync + 'static {
     const NAME: &'static str;
+    /// `f(x)`.
     fn value<E: Element>(x: E) -> E;
-    fn slope<E: Element>(x: E) -> E;
+    /// `f(x)` and `f′(x)`.
+    fn both<E: Element>(x: E) -> (E, E);
 }
 
 struct Gelu;
 struct GeluTanh;
 struct Silu;
+struct Relu;
 
 /// `σ(x)`.
 #[inline(always)]
@@ -86,9 +99,9 @@ impl Curve for Gelu {
     }
 
     #[inline(always)]
-    fn slope<E: Element>(x: E) -> E {
+    fn both<E: Element>(x: E) -> (E, E) {
         let (distribution, density) = x.normal();
-        distribution + x * density
+        (x * distribution, distribution + x * density)
     }
 }
 
@@ -97,16 +110,15 @@ impl Curve for GeluTanh {
 
     #[inline(always)]
     fn value<E: Element>(x: E) -> E {
-        let (scale, cube) = (E::constant(TWO_SQRT_2_OVER_PI), E::constant(CUBE));
-        x * sigmoid(scale * (x + cube * x * x * x))
+        Self::both(x).0
     }
 
     #[inline(always)]
-    fn slope<E: Element>(x: E) -> E {
+    fn both<E: Element>(x: E) -> (E, E) {
         let (scale, cube) = (E::constant(TWO_SQRT_2_OVER_PI), E::constant(CUBE));
         let s = sigmoid(scale * (x + cube * x * x * x));
         let inner = scale * (E::one() + E::constant(3.0) * cube * x * x);
-        s + x * s * (E::one() - s) * inner
+        (x * s, s + x * s * (E::one() - s) * inner)
     }
 }
 
@@ -119,9 +131,23 @@ impl Curve for Silu {
     }
 
     #[inline(always)]
-    fn slope<E: Element>(x: E) -> E {
+    fn both<E: Element>(x: E) -> (E, E) {
         let s = sigmoid(x);
-        s * (E::one() + x * (E::one() - s))
+        (x * s, s * (E::one() + x * (E::one() - s)))
+    }
+}
+
+impl Curve for Relu {
+    const NAME: &'static str = "relu";
+
+    #[inline(always)]
+    fn value<E: Element>(x: E) -> E {
+        if x < E::zero() { E::zero() } else { x }
+    }
+
+    #[inline(always)]
+    fn both<E: Element>(x: E) -> (E, E) {
+        (Self::value(x), if x > E::zero() { E::one() } else { E::zero() })
     }
 }
 
@@ -157,7 +183,7 @@ impl<E: Element, C: Curve> WithSimd for Backward<'_, E, C> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for ((dx, &g), &x) in self.dx.iter_mut().zip(self.g).zip(self.x) {
-            *dx = g * C::slope(x);
+            *dx = g * C::both(x).1;
         }
     }
 }
@@ -191,51 +217,50 @@ impl<E: Element, C: Curve> CustomOp1 for Op<E, C> {
     }
 }
 
-struct Gate<E>(PhantomData<E>);
-
-struct GateForward<'a, E> {
+struct GateForward<'a, E, C> {
     a: &'a [E],
     b: &'a [E],
     y: &'a mut [E],
+    curve: PhantomData<C>,
 }
 
-impl<E: Element> WithSimd for GateForward<'_, E> {
+impl<E: Element, C: Curve> WithSimd for GateForward<'_, E, C> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for ((y, &a), &b) in self.y.iter_mut().zip(self.a).zip(self.b) {
-            *y = Silu::value(a) * b;
+            *y = C::value(a) * b;
         }
     }
 }
 
-struct GateBackward<'a, E> {
+struct GateBackward<'a, E, C> {
     a: &'a [E],
     b: &'a [E],
     g: &'a [E],
     da: &'a mut [E],
     db: &'a mut [E],
+    curve: PhantomData<C>,
 }
 
-impl<E: Element> WithSimd for GateBackward<'_, E> {
+impl<E: Element, C: Curve> WithSimd for GateBackward<'_, E, C> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let inputs = self.a.iter().zip(self.b).zip(self.g);
         for (((&a, &b), &g), (da, db)) in inputs.zip(self.da.iter_mut().zip(self.db)) {
-            let s = sigmoid(a);
-            let silu = a * s;
-            *da = g * b * (s + silu * (E::one() - s));
-            *db = g * silu;
+            let (value, slope) = C::both(a);
+            *da = g * b * slope;
+            *db = g * value;
         }
     }
 }
 
-impl<E: Element> CustomOp2 for Gate<E> {
+impl<E: Element, C: Curve> CustomOp2 for Op<E, C> {
     fn name(&self) -> &'static str {
-        "silu-gate"
+        C::NAME
     }
 
     fn cpu_fwd(&self, a: &CpuStorage, la: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -243,7 +268,7 @@ impl<E: Element> CustomOp2 for Gate<E> {
         let mut y = vec![<E as Scalar>::ZERO; a.len()];
         parallel::rows(&mut y, 1, |first, y| {
             let range = first..first + y.len();
-            pulp::Arch::new().dispatch(GateForward { a: &a[range.clone()], b: &b[range], y });
+            pulp::Arch::new().dispatch(GateForward { a: &a[range.clone()], b: &b[range], y, curve: PhantomData::<C> });
         });
         Ok((E::to_cpu_storage_owned(y), la.shape().clone()))
     }
@@ -256,7 +281,7 @@ impl<E: Element> CustomOp2 for Gate<E> {
         parallel::rows_of_two((&mut da, 1), (&mut db, 1), |first, da, db| {
             let range = first..first + da.len();
             let (a, b, g) = (&va[range.clone()], &vb[range.clone()], &g[range]);
-            pulp::Arch::new().dispatch(GateBackward { a, b, g, da, db });
+            pulp::Arch::new().dispatch(GateBackward { a, b, g, da, db, curve: PhantomData::<C> });
         });
         let tensor = |values| Tensor::from_vec(values, a.shape(), a.device()).map(Some);
         Ok((tensor(da)?, tensor(db)?))
@@ -267,6 +292,8 @@ impl<E: Element> CustomOp2 for Gate<E> {
 mod tests {
     use super::*;
     use crate::nn::check::{agree, differences, random, threads_do_not_show};
+
+    const ALL: [Activation; 4] = [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu];
 
     fn composed(activation: Activation, x: &Tensor) -> Tensor {
         let sigmoid = |x: &Tensor| ((x.neg().unwrap().exp().unwrap() + 1.0).unwrap().recip()).unwrap();
@@ -281,13 +308,14 @@ mod tests {
                 (x * sigmoid(&(inner * TWO_SQRT_2_OVER_PI).unwrap())).unwrap()
             }
             Activation::Silu => (x * sigmoid(x)).unwrap(),
+            Activation::Relu => x.relu().unwrap(),
         }
     }
 
     #[test]
     fn every_activation_agrees_with_differences_and_candle() {
         let x = [random::<f64>(1, &[5, 41], 6.0)];
-        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
+        for activation in ALL {
             differences(&x, &|x| activation.forward::<f64>(&x[0]).unwrap());
             let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
                 (&|x| activation.forward::<f32>(&x[0]).unwrap(), &|x| activation.forward::<f64>(&x[0]).unwrap());
@@ -296,24 +324,29 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_agrees_with_differences_and_candle() {
+    fn every_gate_agrees_with_differences_and_candle() {
         let x = [random::<f64>(1, &[3, 41], 6.0), random::<f64>(2, &[3, 41], 2.0)];
-        differences(&x, &|x| silu_gate::<f64>(&x[0], &x[1]).unwrap());
-        let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
-            (&|x| silu_gate::<f32>(&x[0], &x[1]).unwrap(), &|x| silu_gate::<f64>(&x[0], &x[1]).unwrap());
-        agree(&x, ours, &|x| (composed(Activation::Silu, &x[0]) * &x[1]).unwrap());
+        for activation in ALL {
+            differences(&x, &|x| activation.gate::<f64>(&x[0], &x[1]).unwrap());
+            let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
+                (&|x| activation.gate::<f32>(&x[0], &x[1]).unwrap(), &|x| {
+                    activation.gate::<f64>(&x[0], &x[1]).unwrap()
+                });
+            agree(&x, ours, &|x| (composed(activation, &x[0]) * &x[1]).unwrap());
+        }
     }
 
     #[test]
     fn an_activation_is_the_same_on_any_threads() {
         let x = [random::<f32>(1, &[300, 131], 4.0), random::<f32>(2, &[300, 131], 4.0)];
         threads_do_not_show(&x[..1], &|x| Activation::Gelu.forward::<f32>(&x[0]).unwrap());
-        threads_do_not_show(&x, &|x| silu_gate::<f32>(&x[0], &x[1]).unwrap());
+        threads_do_not_show(&x, &|x| Activation::Silu.gate::<f32>(&x[0], &x[1]).unwrap());
     }
 
     #[test]
     fn a_gate_of_another_shape_is_an_error() {
-        let error = silu_gate::<f32>(&random::<f32>(1, &[2, 3], 1.0), &random::<f32>(1, &[3, 2], 1.0)).unwrap_err();
+        let error =
+            Activation::Silu.gate::<f32>(&random::<f32>(1, &[2, 3], 1.0), &random::<f32>(1, &[3, 2], 1.0)).unwrap_err();
         assert!(error.to_string().contains("[3, 2] gated by [2, 3]"), "{error}");
     }
 }
