@@ -19,6 +19,7 @@ pub mod idx;
 pub mod local;
 pub mod loss;
 pub mod mlp;
+pub mod model;
 pub mod nn;
 pub mod product;
 pub mod replica;

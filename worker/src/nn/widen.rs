@@ -40,6 +40,27 @@ pub(crate) fn dimensions(weight: &Weight) -> Result<(usize, usize)> {
     Ok((outputs, inputs))
 }
 
+/// All values of a stored tensor of any shape.
+///
+/// # Errors
+/// If a quantized block cannot be read.
+pub(crate) fn whole<E: Element>(stored: &Stored) -> Result<Vec<E>> {
+    let widened = |floats: &[f32]| floats.iter().map(|&value| E::from_f32(value)).collect();
+    Ok(match stored {
+        Stored::F32(values) => widened(values),
+        Stored::F16(values) => widened(&values.to_f32_vec()),
+        Stored::Bf16(values) => widened(&values.to_f32_vec()),
+        Stored::Quantized(chunks) => {
+            let mut all: Vec<E> = Vec::new();
+            for chunk in chunks.iter() {
+                let floats = chunk.dequantize(&Device::Cpu)?.flatten_all()?;
+                all.extend(values::<f32>(&floats)?.iter().map(|&value| E::from_f32(value)));
+            }
+            all
+        }
+    })
+}
+
 /// Calls `visit` with the first row and the values of consecutive groups of whole rows, first to last.
 ///
 /// # Errors
