@@ -117,7 +117,7 @@ impl<E: Element> Frozen<E> {
             None => spectra.iter().map(|_| None).collect(),
         };
         let groups: Vec<_> = spectra.iter().zip(g).zip(dx).collect();
-        let gradient = |((spectrum, g), dx): ((&Spectrum<E>, &[E]), Option<&mut [E]>)| {
+        let gradient = |((spectrum, g), dx): Group<'_, E>| {
             self.direct.backward(coefficients, spectrum, g, &self.trained, dx)
         };
         let parts: Vec<Vec<E>> = if rayon::current_num_threads() == 1 {
@@ -132,6 +132,9 @@ impl<E: Element> Frozen<E> {
         lanes
     }
 }
+
+/// Of a group of tokens: the input's spectrum, the output's gradient, and where the input's gradient goes.
+type Group<'a, E> = ((&'a Spectrum<E>, &'a [E]), Option<&'a mut [E]>);
 
 /// Coefficients and the input's spectra, from the forward pass for the backward.
 type Kept<E> = (Coefficients<E>, Vec<Spectrum<E>>);

@@ -96,7 +96,8 @@ pub fn add_product<S: Scalar>(out: &mut [S], a: Matrix<'_, S>, b: Matrix<'_, S>)
 /// If the shapes do not fit.
 pub fn product<S: Scalar>(out: MatrixMut<'_, S>, before: Before, a: Matrix<'_, S>, b: Matrix<'_, S>, threads: usize) {
     assert_eq!(a.cols, b.rows, "inner dimensions");
-    assert_eq!((out.rows, out.cols), (a.rows, b.cols), "outer dimensions");
+    let MatrixMut { values, rows, cols, stride: out_stride } = out;
+    assert_eq!((rows, cols), (a.rows, b.cols), "outer dimensions");
     let stride = |n: usize| isize::try_from(n).expect("a slice is shorter than isize::MAX");
     let one = S::from_f64(1.0);
     #[expect(unsafe_code, reason = "gemm takes pointers")]
@@ -108,9 +109,9 @@ pub fn product<S: Scalar>(out: MatrixMut<'_, S>, before: Before, a: Matrix<'_, S
             a.rows,
             b.cols,
             a.cols,
-            out.values.as_mut_ptr(),
+            values.as_mut_ptr(),
             1,
-            stride(out.stride),
+            stride(out_stride),
             before == Before::Kept,
             a.values.as_ptr(),
             stride(a.col_stride),

@@ -1,6 +1,7 @@
 //! Both families against the `transformers` library, against finite differences, and against themselves.
 //!
 //! The files beside this were written by `transformers/outputs.py`, which names its versions.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "transformers/models.rs"]
 mod models;

@@ -291,7 +291,7 @@ impl<E: Element, C: Curve> CustomOp2 for Op<E, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::check::{agree, differences, random, threads_do_not_show};
+    use crate::nn::check::{Run, agree, differences, random, threads_do_not_show};
 
     const ALL: [Activation; 4] = [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu];
 
@@ -317,7 +317,7 @@ mod tests {
         let x = [random::<f64>(1, &[5, 41], 6.0)];
         for activation in ALL {
             differences(&x, &|x| activation.forward::<f64>(&x[0]).unwrap());
-            let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
+            let ours: (Run<'_>, Run<'_>) =
                 (&|x| activation.forward::<f32>(&x[0]).unwrap(), &|x| activation.forward::<f64>(&x[0]).unwrap());
             agree(&x, ours, &|x| composed(activation, &x[0]));
         }
@@ -328,10 +328,9 @@ mod tests {
         let x = [random::<f64>(1, &[3, 41], 6.0), random::<f64>(2, &[3, 41], 2.0)];
         for activation in ALL {
             differences(&x, &|x| activation.gate::<f64>(&x[0], &x[1]).unwrap());
-            let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
-                (&|x| activation.gate::<f32>(&x[0], &x[1]).unwrap(), &|x| {
-                    activation.gate::<f64>(&x[0], &x[1]).unwrap()
-                });
+            let ours: (Run<'_>, Run<'_>) = (&|x| activation.gate::<f32>(&x[0], &x[1]).unwrap(), &|x| {
+                activation.gate::<f64>(&x[0], &x[1]).unwrap()
+            });
             agree(&x, ours, &|x| (composed(activation, &x[0]) * &x[1]).unwrap());
         }
     }

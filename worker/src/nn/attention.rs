@@ -309,7 +309,7 @@ mod tests {
     use candle_core::D;
 
     use super::*;
-    use crate::nn::check::{agree, differences, flat, random, threads_do_not_show};
+    use crate::nn::check::{Run, agree, differences, flat, random, threads_do_not_show};
 
     const HEADS: Heads = Heads { queries: 4, keys: 2, features: 5 };
 
@@ -372,10 +372,9 @@ mod tests {
         ] {
             let attention = attention(mask, &queries, &keys);
             let x = inputs(queries.iter().sum(), keys.iter().sum());
-            let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
-                (&|x| attention.forward::<f32>(&x[0], &x[1], &x[2]).unwrap(), &|x| {
-                    attention.forward::<f64>(&x[0], &x[1], &x[2]).unwrap()
-                });
+            let ours: (Run<'_>, Run<'_>) = (&|x| attention.forward::<f32>(&x[0], &x[1], &x[2]).unwrap(), &|x| {
+                attention.forward::<f64>(&x[0], &x[1], &x[2]).unwrap()
+            });
             agree(&x, ours, &|x| composed(&attention, &x[0], &x[1], &x[2]));
         }
     }

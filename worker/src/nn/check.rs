@@ -5,6 +5,9 @@ use packfed_codec::{Scalar, Seed};
 
 use crate::adapted::Element;
 
+/// An op, or what it is compared with.
+pub(crate) type Run<'a> = &'a dyn Fn(&[Tensor]) -> Tensor;
+
 /// Uniform values of −1..1.
 pub(crate) fn noise(seed: u64, n: usize) -> Vec<f64> {
     let mut stream = Seed::from_number(seed).stream();
@@ -24,7 +27,7 @@ pub(crate) fn flat<E: Element>(tensor: &Tensor) -> Vec<E> {
 }
 
 /// `f`'s value at `inputs` and the gradients of `Σ w·f` for fixed noise `w`, one an input.
-pub(crate) fn outcome<E: Element>(inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Tensor) -> Vec<Vec<E>> {
+pub(crate) fn outcome<E: Element>(inputs: &[Tensor], f: Run<'_>) -> Vec<Vec<E>> {
     let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
     let y = f(&vars.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>());
     let grads = (&y * random::<E>(99, y.dims(), 1.0)).unwrap().sum_all().unwrap().backward().unwrap();
@@ -33,7 +36,7 @@ pub(crate) fn outcome<E: Element>(inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Te
 }
 
 /// Gradients in `f64` against central differences, every input's every value.
-pub(crate) fn differences(inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Tensor) {
+pub(crate) fn differences(inputs: &[Tensor], f: Run<'_>) {
     let found = outcome::<f64>(inputs, f);
     let weights = noise(99, found[0].len());
     let value = |inputs: &[Tensor]| flat::<f64>(&f(inputs)).iter().zip(&weights).map(|(y, w)| y * w).sum::<f64>();
@@ -55,11 +58,7 @@ pub(crate) fn differences(inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Tensor) {
 }
 
 /// Value and gradients of `ours` against `theirs`, in `f64` to 1e-9 and in `f32` to 2e-5.
-pub(crate) fn agree(
-    inputs: &[Tensor],
-    ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor),
-    theirs: &dyn Fn(&[Tensor]) -> Tensor,
-) {
+pub(crate) fn agree(inputs: &[Tensor], ours: (Run<'_>, Run<'_>), theirs: Run<'_>) {
     let expected = outcome::<f64>(inputs, theirs);
     let narrow: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(candle_core::DType::F32).unwrap()).collect();
     let single = outcome::<f32>(&narrow, ours.0);

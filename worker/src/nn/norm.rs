@@ -2,7 +2,7 @@
 //!
 //! `y = (x − c)·s·w + b` with `s = 1/√(mean((x − c)²) + ε)`; `c` is the row's mean for layer norm (Ba et al., 2016) and 0
 //! for RMS norm (Zhang and Sennrich, 2019). With `x̂ = (x − c)·s` and `h = g·w` the gradient is
-//! `s·(h − [mean h] − x̂·mean(h·x̂))`, the bracket for layer norm only. Nothing is kept from the forward pass:
+//! `s·(h − mean h − x̂·mean(h·x̂))`, without `mean h` for RMS norm. Nothing is kept from the forward pass:
 //! a row's sums cost less than reading them back.
 
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl<E: Element> Parts<E> {
         if self.bias.is_some() {
             let mean = sum(row) * reciprocal;
             for value in &mut *row {
-                *value = *value - mean;
+                *value -= mean;
             }
         }
         E::one() / (dot(row, row) * reciprocal + self.epsilon).sqrt()
@@ -132,7 +132,7 @@ impl<E: Element> WithSimd for Forward<'_, E> {
         for row in y.chunks_exact_mut(parts.weight.len()) {
             let scale = parts.normalise(row);
             for (value, &weight) in row.iter_mut().zip(&parts.weight) {
-                *value = *value * scale * weight;
+                *value *= scale * weight;
             }
             if let Some(bias) = &parts.bias {
                 for (value, &bias) in row.iter_mut().zip(bias) {
@@ -217,7 +217,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::nn::check::{agree, differences, flat, random, threads_do_not_show};
+    use crate::nn::check::{Run, agree, differences, flat, random, threads_do_not_show};
 
     const WIDTH: usize = 37;
 
@@ -245,7 +245,7 @@ mod tests {
     fn layer_norm_agrees_with_differences_and_composed_ops() {
         let x = [random::<f64>(3, &[4, WIDTH], 2.0)];
         differences(&x, &|x| layer::<f64>().forward(&x[0]).unwrap());
-        let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
+        let ours: (Run<'_>, Run<'_>) =
             (&|x| layer::<f32>().forward(&x[0]).unwrap(), &|x| layer::<f64>().forward(&x[0]).unwrap());
         agree(&x, ours, &|x| composed(&x[0], true));
     }
@@ -254,7 +254,7 @@ mod tests {
     fn rms_norm_agrees_with_differences_and_composed_ops() {
         let x = [random::<f64>(3, &[4, WIDTH], 2.0)];
         differences(&x, &|x| rms::<f64>().forward(&x[0]).unwrap());
-        let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
+        let ours: (Run<'_>, Run<'_>) =
             (&|x| rms::<f32>().forward(&x[0]).unwrap(), &|x| rms::<f64>().forward(&x[0]).unwrap());
         agree(&x, ours, &|x| composed(&x[0], false));
     }
@@ -262,10 +262,9 @@ mod tests {
     #[test]
     fn a_sum_is_normed_as_if_added_before() {
         let x = [random::<f64>(3, &[4, WIDTH], 2.0), random::<f64>(4, &[4, WIDTH], 1.0)];
-        let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
-            (&|x| layer::<f32>().forward_sum(&x[0], &x[1]).unwrap(), &|x| {
-                layer::<f64>().forward_sum(&x[0], &x[1]).unwrap()
-            });
+        let ours: (Run<'_>, Run<'_>) = (&|x| layer::<f32>().forward_sum(&x[0], &x[1]).unwrap(), &|x| {
+            layer::<f64>().forward_sum(&x[0], &x[1]).unwrap()
+        });
         agree(&x, ours, &|x| composed(&(&x[0] + &x[1]).unwrap(), true));
     }
 

@@ -67,7 +67,7 @@ impl<E: Element> CustomOp1 for Op<E> {
             for row in x[range.start * width..range.end * width].chunks_exact(width) {
                 y.iter_mut().zip(row).for_each(|(y, &x)| *y += x);
             }
-            y.iter_mut().for_each(|y| *y = *y * factor);
+            y.iter_mut().for_each(|y| *y *= factor);
         }
         Ok((E::to_cpu_storage_owned(y), Shape::from((self.sequences.len(), width))))
     }
@@ -88,17 +88,16 @@ impl<E: Element> CustomOp1 for Op<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::check::{agree, differences, random};
+    use crate::nn::check::{Run, agree, differences, random};
 
     #[test]
     fn both_agree_with_differences_and_composed_ops() {
         let (x, sequences) = ([random::<f64>(1, &[6, 5], 1.0)], Sequences::new(&[2, 1, 3]));
         for pooling in [Pooling::Mean, Pooling::First] {
             differences(&x, &|x| pooling.forward::<f64>(&x[0], &sequences).unwrap());
-            let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
-                (&|x| pooling.forward::<f32>(&x[0], &sequences).unwrap(), &|x| {
-                    pooling.forward::<f64>(&x[0], &sequences).unwrap()
-                });
+            let ours: (Run<'_>, Run<'_>) = (&|x| pooling.forward::<f32>(&x[0], &sequences).unwrap(), &|x| {
+                pooling.forward::<f64>(&x[0], &sequences).unwrap()
+            });
             agree(&x, ours, &|x| {
                 let rows: Vec<Tensor> = sequences
                     .iter()

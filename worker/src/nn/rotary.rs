@@ -120,7 +120,7 @@ impl<E: Element> CustomOp1 for Op<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::check::{agree, differences, flat, random, threads_do_not_show};
+    use crate::nn::check::{Run, agree, differences, flat, random, threads_do_not_show};
     use crate::nn::sequences::Sequences;
 
     fn rotary<E: Element>() -> Rotary<E> {
@@ -147,7 +147,7 @@ mod tests {
     fn it_agrees_with_differences_and_composed_ops() {
         let x = [random::<f64>(1, &[5, 12], 2.0)];
         differences(&x, &|x| rotary::<f64>().forward(&x[0]).unwrap());
-        let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
+        let ours: (Run<'_>, Run<'_>) =
             (&|x| rotary::<f32>().forward(&x[0]).unwrap(), &|x| rotary::<f64>().forward(&x[0]).unwrap());
         agree(&x, ours, &|x| composed(&x[0]));
     }

@@ -51,7 +51,7 @@ impl<E: Element> WithSimd for Softmax<'_, E> {
             row[seen..].fill(E::zero());
             let reciprocal = E::one() / sum(row);
             for weight in row {
-                *weight = *weight * reciprocal;
+                *weight *= reciprocal;
             }
         }
     }

@@ -79,7 +79,7 @@ impl<E: Element> WithSimd for CrossEntropy<'_, E> {
             let total = sum(row);
             *loss = Scalar::to_f64(total).ln() - Scalar::to_f64(own);
             let reciprocal = E::one() / total;
-            row[target] = row[target] - total;
+            row[target] -= total;
             for value in &mut *row {
                 let p = *value * reciprocal;
                 // Only the target's is negative, and of any size it counts.
@@ -137,7 +137,7 @@ impl<E: Element> CustomOp1 for Op<E> {
 mod tests {
     use super::*;
     use crate::loss::cross_entropy;
-    use crate::nn::check::{agree, differences, random, threads_do_not_show};
+    use crate::nn::check::{Run, agree, differences, random, threads_do_not_show};
     use crate::nn::frozen::tests::{dense, floats, stored};
 
     const TARGETS: [Option<u32>; 5] = [Some(3), None, Some(12), Some(0), None];
@@ -149,10 +149,9 @@ mod tests {
             let head = FrozenLinear::<f64>::new(weight.clone(), None).unwrap();
             differences(&x, &|x| next_token_loss(&x[0], &TARGETS, &head).unwrap());
             let single = FrozenLinear::<f32>::new(weight.clone(), None).unwrap();
-            let ours: (&dyn Fn(&[Tensor]) -> Tensor, &dyn Fn(&[Tensor]) -> Tensor) =
-                (&|x| next_token_loss(&x[0], &TARGETS, &single).unwrap(), &|x| {
-                    next_token_loss(&x[0], &TARGETS, &head).unwrap()
-                });
+            let ours: (Run<'_>, Run<'_>) = (&|x| next_token_loss(&x[0], &TARGETS, &single).unwrap(), &|x| {
+                next_token_loss(&x[0], &TARGETS, &head).unwrap()
+            });
             agree(&x, ours, &|x| {
                 let rows = x[0].index_select(&Tensor::new(&[0u32, 2, 3], x[0].device()).unwrap(), 0).unwrap();
                 let logits = rows.matmul(&dense(&weight).t().unwrap()).unwrap();
