@@ -61,7 +61,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let minilm = Heads { queries: 12, keys: 12, features: 32 };
     let smollm2 = Heads { queries: 9, keys: 3, features: 64 };
     let (x, y) = (narrow.clone(), narrow.clone());
-    let input = narrow.clone();
+    let input = narrow;
     [
         both("sum (Candle's)", move || wide.sum_all().unwrap()),
         both("norm of a sum, 1024×384", move || norm.forward_sum(&x, &other).unwrap()),
