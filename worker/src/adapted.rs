@@ -117,9 +117,8 @@ impl<E: Element> Frozen<E> {
             None => spectra.iter().map(|_| None).collect(),
         };
         let groups: Vec<_> = spectra.iter().zip(g).zip(dx).collect();
-        let gradient = |((spectrum, g), dx): Group<'_, E>| {
-            self.direct.backward(coefficients, spectrum, g, &self.trained, dx)
-        };
+        let gradient =
+            |((spectrum, g), dx): Group<'_, E>| self.direct.backward(coefficients, spectrum, g, &self.trained, dx);
         let parts: Vec<Vec<E>> = if rayon::current_num_threads() == 1 {
             groups.into_iter().map(gradient).collect()
         } else {

@@ -3,6 +3,7 @@
 //! The examples never leave this machine; only their number does. The order follows from a seed, so a
 //! method that is compared with another can be shown the same batches.
 
+use candle_core::{Device, Tensor};
 use packfed_codec::Seed;
 use thiserror::Error;
 
@@ -86,6 +87,16 @@ impl Examples {
         let features = |&i: &usize| &self.values[i * self.features..(i + 1) * self.features];
         let values = indices.iter().flat_map(features).copied().collect();
         (values, indices.iter().map(|&i| self.labels[i]).collect())
+    }
+
+    /// The feature vectors at some indices, examples × features, and their labels.
+    ///
+    /// # Errors
+    /// If a tensor cannot be made.
+    pub fn tensors(&self, indices: &[usize]) -> Result<(Tensor, Tensor), candle_core::Error> {
+        let (values, labels) = self.batch(indices);
+        let x = Tensor::from_vec(values, (indices.len(), self.features), &Device::Cpu)?;
+        Ok((x, Tensor::from_vec(labels, indices.len(), &Device::Cpu)?))
     }
 }
 

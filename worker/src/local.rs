@@ -1,13 +1,11 @@
-//! The local loop that every method shares: batches in a seeded order, cross-entropy, Adam.
+//! The local loop that every method shares: a loss of every batch, and Adam.
 //!
-//! packfed's trainer and the simulator's baselines differ in what they track and how they run a
-//! model forward, and in nothing else.
+//! packfed's trainers and the simulator's baselines differ in what they track and how they run a
+//! model forward, and in nothing else. What a batch is, is its caller's business.
 
 use candle_core::{Device, Result as TensorResult, Tensor, Var};
 
 use crate::adam::Adam;
-use crate::examples::{BatchOrder, Examples};
-use crate::loss::cross_entropy;
 use crate::task::TaskError;
 
 /// How long and how fast to train.
@@ -22,25 +20,21 @@ pub struct LocalSteps {
 }
 
 impl LocalSteps {
-    /// Runs the steps on `variables`; `forward` maps a batch to logits. Returns the mean loss.
+    /// Runs the steps on `variables`; `next` draws a batch of some examples, `loss` maps it to its mean loss. Returns
+    /// the mean loss over the steps.
     ///
     /// # Errors
     /// If a tensor operation fails or a loss is not finite; the variables are then not to be used.
-    pub fn run(
+    pub fn run<B>(
         &self,
         variables: Vec<Var>,
-        examples: &Examples,
-        order: &mut BatchOrder,
-        forward: impl Fn(&Tensor) -> TensorResult<Tensor>,
+        mut next: impl FnMut(usize) -> TensorResult<B>,
+        loss: impl Fn(&B) -> TensorResult<Tensor>,
     ) -> Result<f32, TaskError> {
         let mut adam = Adam::new(variables, self.learning_rate);
         let mut total = 0.0;
         for step in 0..self.steps {
-            let (x, labels) = examples.batch(&order.batch(self.batch as usize));
-            let rows = labels.len();
-            let x = Tensor::from_vec(x, (rows, examples.features()), &Device::Cpu)?;
-            let labels = Tensor::from_vec(labels, rows, &Device::Cpu)?;
-            let loss = cross_entropy::<f32>(&forward(&x)?, &labels)?;
+            let loss = loss(&next(self.batch as usize)?)?;
             let value: f32 = loss.to_scalar()?;
             if !value.is_finite() {
                 return Err(TaskError::NotFinite { step, loss: value });

@@ -8,6 +8,7 @@ use packfed_codec::{Direct, Layout, Scalar, State, Window};
 use crate::adapted::AdaptedLinear;
 use crate::examples::{BatchOrder, Examples};
 use crate::local::{LocalSteps, flat_values};
+use crate::loss::cross_entropy;
 use crate::mlp::{Mlp, ModelError, Target};
 use crate::nn::frozen::FrozenLinear;
 use crate::task::{Job, LocalTask, TaskError, Trained};
@@ -127,8 +128,10 @@ impl LocalTask for Trainer {
         let deltas = adapted.iter().map(zero).collect::<TensorResult<Vec<Var>>>()?;
         let steps = LocalSteps { steps: job.steps, batch: job.batch, learning_rate: job.learning_rate };
         let mut order = BatchOrder::new(&job.seed, self.examples.len());
-        let forward = |x: &Tensor| adapter.forward(&adapted, &deltas, x);
-        let loss = steps.run(deltas.clone(), &self.examples, &mut order, forward)?;
+        let next = |size| self.examples.tensors(&order.batch(size));
+        let loss =
+            |(x, labels): &(Tensor, Tensor)| cross_entropy::<f32>(&adapter.forward(&adapted, &deltas, x)?, labels);
+        let loss = steps.run(deltas.clone(), next, loss)?;
         let delta = flat_values(&deltas)?;
         if delta.iter().any(|value| !value.to_f64().is_finite()) {
             return Err(TaskError::NotFinite { step: job.steps, loss });

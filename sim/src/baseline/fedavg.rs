@@ -6,6 +6,7 @@ use packfed_codec::Seed;
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_worker::examples::{BatchOrder, Examples};
 use packfed_worker::local::{LocalSteps, flat_values, variables};
+use packfed_worker::loss::cross_entropy;
 use packfed_worker::mlp::Mlp;
 use packfed_worker::task::TaskError;
 
@@ -36,7 +37,9 @@ pub trait FlatModel: Sync {
     ) -> Result<Vec<f32>, TaskError> {
         let variables = variables(&self.shapes(), parameters)?;
         let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
-        steps.run(variables.clone(), examples, order, |x| self.forward(&tensors, x))?;
+        let next = |size| examples.tensors(&order.batch(size));
+        let loss = |(x, labels): &(Tensor, Tensor)| cross_entropy::<f32>(&self.forward(&tensors, x)?, labels);
+        steps.run(variables.clone(), next, loss)?;
         Ok(flat_values(&variables)?)
     }
 }
