@@ -48,6 +48,9 @@ pub enum TaskError {
     /// The plan adapts something that this base is not.
     #[error("the base model does not fit the plan: {0}")]
     Model(#[from] crate::mlp::ModelError),
+    /// The plan adapts something that this transformer is not.
+    #[error(transparent)]
+    Adapt(#[from] crate::pretrained::AdaptError),
     /// The tensor library refused.
     #[error("training failed: {0}")]
     Tensor(#[from] candle_core::Error),

@@ -7,7 +7,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor, Var};
 use packfed_codec::{Direct, LayerSpec, Layout, Profile, Scalar, Seed, Window};
 use packfed_worker::adapted::AdaptedLinear;
-use packfed_worker::model::bert::{Bert, BertConfig};
+use packfed_worker::model::bert::{Bert, BertConfig, Classifier};
 use packfed_worker::model::linears::{Linear, Linears, Packed, load};
 use packfed_worker::model::llama::{Llama, LlamaConfig};
 use packfed_worker::model::tokens::Tokens;
@@ -35,9 +35,9 @@ const MINILM: BertConfig = BertConfig {
     token_types: 2,
     norm_eps: 1e-12,
     activation: Activation::Gelu,
-    pooling: Pooling::Mean,
-    labels: 77,
 };
+
+const CLASSIFIER: Classifier = Classifier { pooling: Pooling::Mean, labels: 77 };
 
 const SMOLLM2: LlamaConfig = LlamaConfig {
     hidden: 576,
@@ -113,11 +113,11 @@ fn step(loss: &Tensor, deltas: &[Var]) {
 }
 
 fn minilm(name: &str, packed: bool, backward: bool, activations: Activations) -> Row {
-    let (linears, deltas) = linears(&MINILM.matrices(), None, packed);
+    let (linears, deltas) = linears(&MINILM.matrices(CLASSIFIER), None, packed);
     let bert = Bert::<f32>::load(MINILM, &mut source(None)).unwrap();
     let tokens = tokens(16, 64);
     let run = move || {
-        let logits = bert.logits(&linears, &tokens, activations).unwrap();
+        let logits = bert.logits(&linears, CLASSIFIER.pooling, &tokens, activations).unwrap();
         if backward {
             step(&logits.sum_all().unwrap(), &deltas);
         }
@@ -160,7 +160,7 @@ fn products(name: &str, matrices: &[MatrixSpec], tokens: usize) -> Row {
 pub(crate) fn rows() -> Vec<Row> {
     use Activations::{Kept, Recomputed};
     vec![
-        products("minilm 16×64", &MINILM.matrices(), 16 * 64),
+        products("minilm 16×64", &MINILM.matrices(CLASSIFIER), 16 * 64),
         minilm("forward, frozen", false, false, Kept),
         minilm("forward, packed", true, false, Kept),
         minilm("step, packed", true, true, Kept),

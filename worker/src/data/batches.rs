@@ -1,14 +1,12 @@
 //! Batches without end: pass after pass, each shuffled anew, with texts of like length together.
 //!
-//! A batch is padded to its longest text, so mixed lengths would be computed on padding. A pass is shuffled and
-//! cut into pools of a few batches; a pool is sorted by length and cut into batches, and the batches of a pass are
-//! shuffled. All of it follows from the seed and the lengths.
+//! A batch of like lengths keeps the attention kernels evenly busy, and pads little on devices that pad; here
+//! sequences lie end to end. A pass is shuffled and cut into pools of a few batches; a pool is sorted by length and
+//! cut into batches, and the batches of a pass are shuffled. All of it follows from the seed and the lengths.
 
 use packfed_codec::{Seed, Stream};
 
-use super::TokenExample;
-
-/// Batches that one pool is sorted over: more pad less and mix less.
+/// Batches that one pool is sorted over: more are more alike in length and mix less.
 const POOL_BATCHES: usize = 16;
 
 /// The order in which examples are shown.
@@ -73,47 +71,6 @@ const fn even_end(length: usize, parts: usize, n: usize) -> usize {
     length / parts * n + (length % parts * n) / parts
 }
 
-/// Texts of one batch, padded to the longest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenBatch {
-    /// Texts.
-    pub rows: usize,
-    /// Tokens of the longest.
-    pub length: usize,
-    /// Token ids, rows × length.
-    pub ids: Vec<u32>,
-    /// Tokens of every text; behind them its row is padding.
-    pub lengths: Vec<usize>,
-    /// Index of every text's label; empty where the next token is what is learned.
-    pub labels: Vec<u32>,
-}
-
-impl TokenBatch {
-    /// The examples at some indices, padded with the token `pad`.
-    ///
-    /// # Panics
-    /// If an index is none of the examples'.
-    #[must_use]
-    pub fn new(examples: &[TokenExample], indices: &[usize], pad: u32) -> Self {
-        let lengths: Vec<usize> = indices.iter().map(|&i| examples[i].ids.len()).collect();
-        let length = lengths.iter().copied().max().unwrap_or(0);
-        let mut ids = Vec::with_capacity(indices.len() * length);
-        for (row, &i) in indices.iter().enumerate() {
-            ids.extend_from_slice(&examples[i].ids);
-            ids.resize((row + 1) * length, pad);
-        }
-        let labels = indices.iter().filter_map(|&i| examples[i].label).collect();
-        Self { rows: indices.len(), length, ids, lengths, labels }
-    }
-
-    /// The attention mask, rows × length: 1 for a token, 0 for padding.
-    #[must_use]
-    pub fn mask(&self) -> Vec<u8> {
-        let row = |&length: &usize| (0..self.length).map(move |at| u8::from(at < length));
-        self.lengths.iter().flat_map(row).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,17 +119,5 @@ mod tests {
         let firsts: usize = shown[..32].iter().map(longest).sum();
         let lasts: usize = shown[32..].iter().map(longest).sum();
         assert!(firsts.abs_diff(lasts) * 5 < firsts, "{firsts} {lasts}");
-    }
-
-    #[test]
-    fn a_batch_is_padded_to_its_longest_and_masked() {
-        let example = |ids: &[u32], label| TokenExample { ids: ids.to_vec(), label };
-        let examples = [example(&[5, 6, 7], Some(1)), example(&[8], Some(0)), example(&[9, 9, 9, 9], None)];
-        let batch = TokenBatch::new(&examples, &[1, 0], 77);
-        assert_eq!((batch.rows, batch.length), (2, 3));
-        assert_eq!(batch.ids, [8, 77, 77, 5, 6, 7]);
-        assert_eq!(batch.mask(), [1, 0, 0, 1, 1, 1]);
-        assert_eq!(batch.labels, [0, 1]);
-        assert!(TokenBatch::new(&examples, &[2], 77).labels.is_empty());
     }
 }

@@ -21,7 +21,7 @@ use packfed_codec::Seed;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use self::batches::{Batches, TokenBatch};
+pub use self::batches::Batches;
 pub use self::csv::CsvSource;
 pub use self::dataset::{Dataset, TokenExample};
 pub use self::jsonl::JsonlSource;

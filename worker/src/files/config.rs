@@ -9,73 +9,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use crate::model::bert::BertConfig;
+use crate::model::llama::LlamaConfig;
+use crate::nn::activation::Activation;
+
 use super::error::ModelFileError;
 use super::gguf::{Metadata, Value};
-
-/// The function between the two halves of a feed-forward layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x·Φ(x)` by the error function; "gelu".
-    Gelu,
-    /// Its approximation by a hyperbolic tangent; "gelu_new", "gelu_pytorch_tanh".
-    GeluTanh,
-    /// `max(x, 0)`; "relu".
-    Relu,
-    /// `x·σ(x)`; "silu", "swish".
-    Silu,
-}
-
-/// A BERT encoder's dimensions.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BertConfig {
-    /// Values of one token between layers.
-    pub hidden: usize,
-    /// Encoder layers.
-    pub layers: usize,
-    /// Attention heads; they divide `hidden`.
-    pub heads: usize,
-    /// Values of one token inside a feed-forward layer.
-    pub intermediate: usize,
-    /// Rows of the word embedding.
-    pub vocabulary: usize,
-    /// Rows of the position embedding: the longest text in tokens.
-    pub positions_max: usize,
-    /// Rows of the token type embedding.
-    pub token_types: usize,
-    /// Added to the variance in layer norms.
-    pub norm_eps: f64,
-    /// Of the feed-forward layers.
-    pub activation: Activation,
-}
-
-/// A Llama decoder's dimensions.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LlamaConfig {
-    /// Values of one token between layers.
-    pub hidden: usize,
-    /// Decoder layers.
-    pub layers: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; they divide `heads`.
-    pub kv_heads: usize,
-    /// Values of one head; even.
-    pub head_size: usize,
-    /// Values of one token inside a feed-forward layer.
-    pub intermediate: usize,
-    /// Rows of the embedding.
-    pub vocabulary: usize,
-    /// The longest text in tokens that it was trained for.
-    pub positions_max: usize,
-    /// Added to the mean square in RMS norms.
-    pub norm_eps: f64,
-    /// Base of the rotary angles.
-    pub rope_theta: f64,
-    /// Whether the output matrix is the embedding; else it is `lm_head.weight`.
-    pub tied_embeddings: bool,
-    /// Of the gated feed-forward layers.
-    pub activation: Activation,
-}
 
 /// Tokens with a role, as far as a configuration names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -23,12 +23,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-pub use config::{Activation, BertConfig, LlamaConfig, SpecialTokens};
+pub use config::SpecialTokens;
 pub use error::{ModelFileError, Problem};
 pub(crate) use gguf::{Metadata, Value};
 pub use place::{Format, TensorInfo};
 pub use read::CHUNK_VALUES_MAX;
 
+use crate::model::bert::BertConfig;
+use crate::model::llama::LlamaConfig;
 use crate::text::{Tokenizer, TokenizerError};
 use crate::weight::Weight;
 use read::Rows;

@@ -46,9 +46,14 @@ pub struct BertConfig {
     pub norm_eps: f64,
     /// Of the feed-forward layers.
     pub activation: Activation,
+}
+
+/// What makes classes of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classifier {
     /// How a sequence becomes one vector.
     pub pooling: Pooling,
-    /// Classes of the head.
+    /// Classes.
     pub labels: usize,
 }
 
@@ -56,9 +61,9 @@ pub struct BertConfig {
 const MATRICES: usize = 6;
 
 impl BertConfig {
-    /// The matrices: six a layer, then the classifier.
+    /// The matrices: six a layer, then the classifier's.
     #[must_use]
-    pub fn matrices(&self) -> Vec<MatrixSpec> {
+    pub fn matrices(&self, classifier: Classifier) -> Vec<MatrixSpec> {
         let (hidden, intermediate) = (self.hidden, self.intermediate);
         let spec = |name: String, outputs, inputs, kind| {
             let bias = Some(format!("{name}.bias"));
@@ -75,7 +80,7 @@ impl BertConfig {
                 spec(name("output.dense"), hidden, intermediate, Kind::Mlp),
             ]
         };
-        let head = spec("classifier".into(), self.labels, hidden, Kind::Head);
+        let head = spec("classifier".into(), classifier.labels, hidden, Kind::Head);
         (0..self.layers).flat_map(layer).chain([head]).collect()
     }
 
@@ -88,7 +93,6 @@ impl BertConfig {
             ("vocabulary", self.vocabulary),
             ("number of positions", self.positions_max),
             ("number of token types", self.token_types),
-            ("number of labels", self.labels),
         ])?;
         if !self.hidden.is_multiple_of(self.heads) {
             return Err(ConfigError::Heads { hidden: self.hidden, heads: self.heads });
@@ -174,18 +178,19 @@ impl<E: Element> Bert<E> {
         Ok(x)
     }
 
-    /// Logits of the head, sequences × labels.
+    /// Logits of the classifier over pooled sequences, sequences × labels.
     ///
     /// # Errors
     /// As [`Bert::hidden`], or if a sequence is empty.
     pub fn logits(
         &self,
         linears: &Arc<dyn Linears>,
+        pooling: Pooling,
         tokens: &Tokens,
         activations: Activations,
     ) -> TensorResult<Tensor> {
         let x = self.hidden(linears, tokens, activations)?;
-        let pooled = self.config.pooling.forward::<E>(&x, tokens.sequences())?;
+        let pooled = pooling.forward::<E>(&x, tokens.sequences())?;
         linears.forward(self.layers.len() * MATRICES, &pooled)
     }
 }

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use packfed_codec::{Direct, LayerSpec, Layout, Profile, Scalar, Seed, Window};
 use packfed_worker::adapted::{AdaptedLinear, Element};
 use packfed_worker::loss::cross_entropy;
-use packfed_worker::model::bert::{Bert, BertConfig};
+use packfed_worker::model::bert::{Bert, BertConfig, Classifier};
 use packfed_worker::model::linears::{Linear, Linears, Packed, load};
 use packfed_worker::model::llama::{Llama, LlamaConfig};
 use packfed_worker::model::tokens::Tokens;
@@ -31,6 +31,8 @@ pub(crate) struct TinyLlama<E> {
     pub(crate) llama: Llama<E>,
 }
 
+const CLASSIFIER: Classifier = Classifier { pooling: Pooling::Mean, labels: 5 };
+
 pub(crate) enum Model<E> {
     Bert(TinyBert<E>),
     Llama(TinyLlama<E>),
@@ -47,8 +49,6 @@ pub(crate) fn bert<E: Element>() -> TinyBert<E> {
         token_types: 2,
         norm_eps: 1e-12,
         activation: Activation::Gelu,
-        pooling: Pooling::Mean,
-        labels: 5,
     };
     TinyBert { config, bert: Bert::load(config, &mut source(1, None)).unwrap() }
 }
@@ -149,7 +149,7 @@ impl<E: Element> Packing<E> {
 impl<E: Element> Model<E> {
     pub(crate) fn packing(&self, kind: Option<GgmlDType>) -> Packing<E> {
         match self {
-            Self::Bert(tiny) => Packing::new(&tiny.config.matrices(), kind),
+            Self::Bert(tiny) => Packing::new(&tiny.config.matrices(CLASSIFIER), kind),
             Self::Llama(tiny) => Packing::new(&tiny.config.matrices(), kind),
         }
     }
@@ -159,7 +159,7 @@ impl<E: Element> Model<E> {
         let tokens = Tokens::new(&[vec![3, 29, 0, 7, 7], vec![11], vec![2, 5, 17]]);
         match self {
             Self::Bert(tiny) => {
-                let logits = tiny.bert.logits(linears, &tokens, activations).unwrap();
+                let logits = tiny.bert.logits(linears, CLASSIFIER.pooling, &tokens, activations).unwrap();
                 assert_eq!((logits.dims(), logits.dtype()), (&[3, 5][..], E::DTYPE));
                 cross_entropy::<E>(&logits, &Tensor::new(&[4u32, 0, 2], &Device::Cpu).unwrap()).unwrap()
             }

@@ -1,0 +1,248 @@
+//! A pre-trained transformer in memory: its body, its frozen matrices, and the adapter of the layout that it was last
+//! used with.
+//!
+//! ```text
+//!   files ──► Pretrained ── layout ──► Adapter ── state, window ──► Packed: how each matrix is applied
+//! ```
+//!
+//! It knows tokens, not texts; rounds and data are its callers'. Simulated workers share one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Device, Result as TensorResult, Tensor, Var};
+use packfed_codec::{Direct, Layout, State, Window};
+use thiserror::Error;
+
+use crate::adapted::AdaptedLinear;
+use crate::data::TokenExample;
+use crate::files::{Family, ModelFileError, ModelFiles};
+use crate::loss::cross_entropy;
+use crate::model::bert::{Bert, Classifier};
+use crate::model::linears::{Linear, Linears, Packed, load};
+use crate::model::llama::Llama;
+use crate::model::tokens::Tokens;
+use crate::model::{Activations, LoadError, MatrixSpec};
+use crate::nn::frozen::FrozenLinear;
+use crate::nn::pool::Pooling;
+use crate::weight::{Stored, Weight};
+
+/// What a model computes around its matrices.
+#[derive(Debug)]
+pub enum Body {
+    /// An encoder with a classifier.
+    Bert(Box<Bert<f32>>, Classifier),
+    /// A decoder.
+    Llama(Box<Llama<f32>>),
+}
+
+/// A model, its matrices frozen.
+#[derive(Debug)]
+pub struct Pretrained {
+    body: Body,
+    matrices: Vec<MatrixSpec>,
+    frozen: Vec<FrozenLinear<f32>>,
+    adapter: Mutex<Option<Arc<Adapter>>>,
+}
+
+/// Why a model cannot be used.
+#[derive(Debug, Error)]
+pub enum PretrainedError {
+    /// Its files do not hold it.
+    #[error(transparent)]
+    Load(#[from] LoadError<ModelFileError>),
+    /// An encoder without classes.
+    #[error("{path}: an encoder needs a classifier; name the labels of the data")]
+    NoLabels {
+        /// The model.
+        path: String,
+    },
+    /// Classes for a model that has none.
+    #[error("{path}: a {family} has no classifier, {labels} labels were given")]
+    Labels {
+        /// The model.
+        path: String,
+        /// Its family.
+        family: &'static str,
+        /// How many.
+        labels: usize,
+    },
+    /// A perceptron, which is no transformer.
+    #[error("{path}: a perceptron where a transformer is needed")]
+    Perceptron {
+        /// The model.
+        path: String,
+    },
+}
+
+impl Pretrained {
+    /// Loads a transformer. An encoder gets a classifier of `labels` classes over the mean of its tokens, from its files
+    /// if they hold one and else of zeros.
+    ///
+    /// # Errors
+    /// If the files do not hold the model, or labels are missing or out of place.
+    pub fn open(files: &ModelFiles, labels: Option<usize>) -> Result<Self, PretrainedError> {
+        let path = || files.path().display().to_string();
+        let mut source = |name: &str, shape: &[usize]| tensor(files, name, shape);
+        let (body, matrices) = match (*files.family(), labels) {
+            (Family::Bert(config), Some(labels)) if labels > 0 => {
+                let classifier = Classifier { pooling: Pooling::Mean, labels };
+                let bert = Bert::load(config, &mut source)?;
+                (Body::Bert(Box::new(bert), classifier), config.matrices(classifier))
+            }
+            (Family::Bert(_), _) => return Err(PretrainedError::NoLabels { path: path() }),
+            (Family::Llama(config), None) => {
+                (Body::Llama(Box::new(Llama::load(config, &mut source)?)), config.matrices())
+            }
+            (Family::Llama(_), Some(labels)) => {
+                return Err(PretrainedError::Labels { path: path(), family: "llama", labels });
+            }
+            (Family::Mlp, _) => return Err(PretrainedError::Perceptron { path: path() }),
+        };
+        let frozen = load(&matrices, &mut source)?;
+        Ok(Self { body, matrices, frozen, adapter: Mutex::new(None) })
+    }
+
+    /// What it computes around its matrices.
+    #[must_use]
+    pub const fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// Its matrices.
+    #[must_use]
+    pub fn matrices(&self) -> &[MatrixSpec] {
+        &self.matrices
+    }
+
+    /// The frozen matrices, in the same order.
+    #[must_use]
+    pub fn frozen(&self) -> &[FrozenLinear<f32>] {
+        &self.frozen
+    }
+
+    /// Every matrix as its file has it.
+    #[must_use]
+    pub fn base(&self) -> Arc<dyn Linears> {
+        Arc::new(Packed::new(self.frozen.iter().cloned().map(Linear::Frozen).collect()))
+    }
+
+    /// Mean loss of some examples: cross-entropy of their labels, or of every next token.
+    ///
+    /// # Errors
+    /// If an example does not fit the model.
+    pub fn loss(
+        &self,
+        linears: &Arc<dyn Linears>,
+        examples: &[&TokenExample],
+        activations: Activations,
+    ) -> TensorResult<Tensor> {
+        let tokens = tokens(examples);
+        match &self.body {
+            Body::Bert(bert, classifier) => {
+                let labels: Vec<u32> = examples.iter().filter_map(|example| example.label).collect();
+                let labels = Tensor::from_vec(labels, examples.len(), &Device::Cpu)?;
+                let logits = bert.logits(linears, classifier.pooling, &tokens, activations)?;
+                cross_entropy::<f32>(&logits, &labels)
+            }
+            Body::Llama(llama) => llama.loss(linears, &tokens, &tokens.next(), activations),
+        }
+    }
+
+    /// The adapter of a layout; the last one is kept.
+    ///
+    /// # Errors
+    /// If the layout adapts a matrix that is not the model's.
+    pub fn adapter(&self, layout: &Arc<Layout>) -> Result<Arc<Adapter>, AdaptError> {
+        let mut kept = self.adapter.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(adapter) if adapter.layout.digest() == layout.digest() => Ok(adapter.clone()),
+            _ => {
+                let adapter = Arc::new(Adapter::new(&self.matrices, &self.frozen, layout.clone())?);
+                *kept = Some(adapter.clone());
+                Ok(adapter)
+            }
+        }
+    }
+}
+
+/// The examples' ids, sequence after sequence.
+fn tokens(examples: &[&TokenExample]) -> Tokens {
+    Tokens::new(&examples.iter().map(|example| example.ids.as_slice()).collect::<Vec<_>>())
+}
+
+/// A tensor of the files, zeros for a classifier that they do not hold.
+fn tensor(files: &ModelFiles, name: &str, shape: &[usize]) -> Result<Weight, ModelFileError> {
+    let fresh = name.starts_with("classifier.") && files.tensors().all(|info| info.name != name);
+    if !fresh {
+        return files.weight(name, shape);
+    }
+    let zeros = Arc::new(vec![0.0; shape.iter().product()]);
+    Ok(Weight { name: name.into(), shape: shape.to_vec(), stored: Stored::F32(zeros) })
+}
+
+/// A layer list that this model cannot take.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AdaptError {
+    /// The model has no such matrix.
+    #[error("the plan adapts {0}, which is no matrix of this model")]
+    Unknown(String),
+    /// The matrix has another shape.
+    #[error("the plan adapts {name} of {expected:?}, the model's has {found:?} (outputs, inputs)")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// Outputs and inputs in the plan.
+        expected: (usize, usize),
+        /// Outputs and inputs of the model.
+        found: (usize, usize),
+    },
+}
+
+/// A model made ready for one layout.
+#[derive(Debug)]
+pub struct Adapter {
+    layout: Arc<Layout>,
+    /// For every matrix of the model, its layer in the layout and its kernels.
+    layers: Vec<Option<(usize, Arc<Direct<f32>>)>>,
+    frozen: Vec<FrozenLinear<f32>>,
+}
+
+impl Adapter {
+    fn new(matrices: &[MatrixSpec], frozen: &[FrozenLinear<f32>], layout: Arc<Layout>) -> Result<Self, AdaptError> {
+        let mut layers = vec![None; matrices.len()];
+        for (n, layer) in layout.layers().iter().enumerate() {
+            let spec = layer.spec();
+            let Some(at) = matrices.iter().position(|matrix| matrix.name == spec.name) else {
+                return Err(AdaptError::Unknown(spec.name.clone()));
+            };
+            let (expected, found) = ((spec.rows, spec.cols), (matrices[at].outputs, matrices[at].inputs));
+            if expected != found {
+                return Err(AdaptError::Shape { name: spec.name.clone(), expected, found });
+            }
+            layers[at] = Some((n, Arc::new(Direct::new(layer))));
+        }
+        Ok(Self { layout, layers, frozen: frozen.to_vec() })
+    }
+
+    /// The matrices under a global model, and a zero delta of this window for each that is adapted, in the layout's
+    /// order.
+    ///
+    /// # Errors
+    /// If a tensor cannot be made.
+    pub fn packed(&self, state: &State, window: Window) -> TensorResult<(Arc<dyn Linears>, Vec<Var>)> {
+        let mut deltas = vec![None; self.layout.layers().len()];
+        let mut matrices = Vec::with_capacity(self.frozen.len());
+        for (base, adapted) in self.frozen.iter().zip(&self.layers) {
+            let Some((n, direct)) = adapted else {
+                matrices.push(Linear::Frozen(base.clone()));
+                continue;
+            };
+            let layer = &self.layout.layers()[*n];
+            let linear = AdaptedLinear::new(layer, base.clone(), direct.clone(), state.values(layer), window);
+            let delta = Var::zeros(linear.delta_shape(), DType::F32, &Device::Cpu)?;
+            matrices.push(Linear::Adapted { linear, delta: delta.as_tensor().clone() });
+            deltas[*n] = Some(delta);
+        }
+        Ok((Arc::new(Packed::new(matrices)), deltas.into_iter().flatten().collect()))
+    }
+}
