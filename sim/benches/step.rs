@@ -12,9 +12,9 @@ use packfed_coordinator::config::ProfileName;
 use packfed_sim::baseline::dense::DenseModel;
 use packfed_sim::baseline::fedavg::FlatModel;
 use packfed_sim::baseline::lora::LoraModel;
+use packfed_sim::federated::FederatedTask;
 use packfed_sim::options::{BATCH, Options, STEPS, UNEVEN, digits_run};
 use packfed_sim::task::Task;
-use packfed_worker::examples::BatchOrder;
 use packfed_worker::local::LocalSteps;
 use packfed_worker::task::{Job, LocalTask};
 use packfed_worker::trainer::{Base, Trainer};
@@ -53,17 +53,11 @@ fn step(criterion: &mut Criterion) {
     let steps = LocalSteps { steps: STEPS, batch: BATCH, learning_rate: 1e-3 };
     let (dense, parameters) = DenseModel::new(&task.base);
     group.bench_function("dense", |bencher| {
-        bencher.iter(|| {
-            let mut order = BatchOrder::new(&seed, examples.len());
-            dense.train(&parameters, &examples, &mut order, steps).expect("it trains")
-        });
+        bencher.iter(|| dense.train(&parameters, &examples, &seed, steps).expect("it trains"));
     });
     let (lora, parameters) = LoraModel::new(task.base, 8, &seed).expect("the base is tensors");
     group.bench_function("lora-r8", |bencher| {
-        bencher.iter(|| {
-            let mut order = BatchOrder::new(&seed, examples.len());
-            lora.train(&parameters, &examples, &mut order, steps).expect("it trains")
-        });
+        bencher.iter(|| lora.train(&parameters, &examples, &seed, steps).expect("it trains"));
     });
     group.finish();
 }

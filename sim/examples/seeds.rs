@@ -43,10 +43,10 @@ fn print_method(name: &str, runs: &[Results]) {
     let mean = |value: &dyn Fn(&(&MethodResult, &MethodResult)) -> f64| {
         of_runs.iter().map(value).sum::<f64>() / of_runs.len() as f64
     };
-    let accuracies: Vec<String> = of_runs.iter().map(|(method, _)| format!("{:.4}", method.accuracy)).collect();
+    let accuracies: Vec<String> = of_runs.iter().map(|(method, _)| format!("{:.4}", method.score.accuracy)).collect();
     println!(
         "{name:8} accuracy {:.4} (seeds 0–4: {})  bytes up {:.0} ({:.0}×)  down {:.0} ({:.0}×)  {:.0} worker-rounds/s",
-        mean(&|(method, _)| method.accuracy),
+        mean(&|(method, _)| method.score.accuracy),
         accuracies.join(" "),
         mean(&|(method, _)| method.bytes_up),
         mean(&|(method, dense)| dense.bytes_up / method.bytes_up),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use packfed_coordinator::config::ProfileName;
 use packfed_sim::compare::{self, Method};
+use packfed_sim::federated::FederatedTask;
 use packfed_sim::fleet_files::{write_coordinator, write_worker};
 use packfed_sim::options::{Options, UNEVEN, digits_run};
 use packfed_sim::partition::Partition;

@@ -1,13 +1,15 @@
 //! packfed beside its baselines on one task: the main job of the simulator.
 
 use packfed_coordinator::config::ConfigError;
+use packfed_worker::local::LocalSteps;
 use packfed_worker::task::TaskError;
 use thiserror::Error;
 
 use crate::baseline::dense::DenseModel;
 use crate::baseline::lora::LoraModel;
 use crate::baseline::tuned::Baseline;
-use crate::options::{Options, digits_run};
+use crate::federated::FederatedTask;
+use crate::options::{BATCH, Options, SERVER_OPTIMIZER, STEPS, digits_run};
 use crate::packed;
 use crate::progress::Progress;
 use crate::results::{MethodResult, Results};
@@ -37,8 +39,8 @@ pub enum CompareError {
     /// The simulated fleet did not get through.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// A baseline could not be trained.
-    #[error("a baseline failed: {0}")]
+    /// A model could not be trained or tested.
+    #[error("training or testing failed: {0}")]
     Training(#[from] TaskError),
     /// A baseline without a learning rate.
     #[error("a baseline needs at least one learning rate")]
@@ -68,17 +70,22 @@ impl Method {
         let (name, seed) = (self.name(), options.run_seed());
         let lora = |rank| {
             let (model, initial) = LoraModel::new(task.base.clone(), rank, &seed).map_err(TaskError::from)?;
-            Baseline { name, model, initial, rates: &LORA_RATES }.run(task, options, progress)
+            baseline(name, model, initial, &LORA_RATES).run(task, options, progress)
         };
         match self {
             Self::Dense => {
                 let (model, initial) = DenseModel::new(&task.base);
-                Baseline { name, model, initial, rates: &DENSE_RATES }.run(task, options, progress)
+                baseline(name, model, initial, &DENSE_RATES).run(task, options, progress)
             }
             Self::LoraR4 => lora(4),
             Self::LoraR8 => lora(8),
         }
     }
+}
+
+fn baseline<'a, M>(name: &'a str, model: M, initial: Vec<f32>, rates: &'a [f32]) -> Baseline<'a, M> {
+    let steps = LocalSteps { steps: STEPS, batch: BATCH, learning_rate: rates[0] };
+    Baseline { name, model, initial, rates, steps, optimizer: SERVER_OPTIMIZER }
 }
 
 /// Runs packfed and the named baselines on `digits`.
@@ -93,5 +100,5 @@ pub fn digits(options: &Options, methods: &[Method], progress: &Progress) -> Res
     for method in methods {
         records.push(method.run(&task, options, progress)?);
     }
-    Ok(Results { task: "digits".into(), seed: options.seed, methods: records })
+    Ok(Results { task: "digits".into(), seed: options.seed, metric: task.metric(), methods: records })
 }

@@ -1,10 +1,11 @@
-//! Accuracy on the test set, on several threads.
+//! Accuracy and loss on the test set, on several threads.
 
 use packfed_worker::examples::Examples;
 use packfed_worker::mlp::Mlp;
 
 use crate::digits::Labelled;
 use crate::parallel;
+use crate::results::Score;
 
 /// A test set, cut into one part a thread.
 #[derive(Clone, Debug)]
@@ -28,11 +29,16 @@ impl TestSet {
         Self { parts: (0..count).step_by(size).map(part).collect() }
     }
 
-    /// Share of the test set that a model labels rightly.
+    /// How a model does on the test set.
     #[must_use]
-    pub fn accuracy(&self, model: &Mlp) -> f64 {
-        let scores =
-            parallel::map(&self.parts, self.parts.len(), |part| model.score(part).accuracy * part.len() as f64);
-        scores.iter().sum::<f64>() / self.parts.iter().map(Examples::len).sum::<usize>() as f64
+    pub fn score(&self, model: &Mlp) -> Score {
+        let scores = parallel::map(&self.parts, self.parts.len(), |part| (model.score(part), part.len() as f64));
+        let mut whole = Score::default();
+        let total: f64 = scores.iter().map(|(_, count)| count).sum();
+        for (part, count) in scores {
+            whole.accuracy += part.accuracy * count;
+            whole.loss += part.loss * count;
+        }
+        Score { accuracy: whole.accuracy / total, loss: whole.loss / total }
     }
 }

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     unsafe {
         packfed_sim::parallel::keep_candle_to_one_thread();
     }
+    packfed_sim::parallel::keep_kernels_to_one_thread();
     match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -9,6 +9,12 @@ pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Keeps dense products and kernels to the thread that calls them, for the same reason.
+pub fn keep_kernels_to_one_thread() {
+    // There is a pool already only if this was called before; then it has one thread.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
+}
+
 /// Keeps Candle to the thread that calls it, unless `CANDLE_NUM_THREADS` says otherwise: workers are
 /// computed in parallel already, and Candle's own pool, which spins while it waits, would only get in
 /// their way.

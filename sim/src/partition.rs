@@ -47,7 +47,7 @@ impl Partition {
     ///
     /// # Errors
     /// If there are too few examples, or no draw gives every worker enough.
-    pub fn split(self, labels: &[u8], workers: usize, seed: &Seed) -> Result<Vec<Vec<usize>>, PartitionError> {
+    pub fn split(self, labels: &[u32], workers: usize, seed: &Seed) -> Result<Vec<Vec<usize>>, PartitionError> {
         if workers == 0 || labels.len() < workers * LEAST {
             return Err(PartitionError::TooFew { examples: labels.len(), workers });
         }
@@ -71,7 +71,7 @@ fn deal(examples: usize, workers: usize, seed: &Seed) -> Vec<Vec<usize>> {
     (0..workers).map(|worker| sorted(order[cut(worker)..cut(worker + 1)].to_vec())).collect()
 }
 
-fn by_label(labels: &[u8], workers: usize, gamma: Gamma<f64>, seed: &Seed) -> Vec<Vec<usize>> {
+fn by_label(labels: &[u32], workers: usize, gamma: Gamma<f64>, seed: &Seed) -> Vec<Vec<usize>> {
     let mut stream = seed.stream();
     let mut shards = vec![Vec::new(); workers];
     for label in 0..=labels.iter().copied().max().unwrap_or(0) {
@@ -103,8 +103,8 @@ fn sorted(mut indices: Vec<usize>) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn labels() -> Vec<u8> {
-        (0..4_000).map(|n| u8::try_from(n % 10).unwrap()).collect()
+    fn labels() -> Vec<u32> {
+        (0..4_000).map(|n| n % 10).collect()
     }
 
     /// Mean over workers of the share of their most frequent label.

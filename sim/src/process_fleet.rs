@@ -17,12 +17,13 @@ use packfed_coordinator::store::Store;
 use packfed_protocol::CoordinatorId;
 use serde::Deserialize;
 
+use crate::federated::FederatedTask;
 use crate::fleet_files::{CoordinatorFiles, write_coordinator, write_worker};
 use crate::options::{Options, digits_run};
 use crate::parallel;
 use crate::process::{Process, beside};
 use crate::progress::{MethodProgress, Progress};
-use crate::results::{MethodResult, Results, shortest};
+use crate::results::{MethodResult, Results, Score, shortest};
 use crate::stopwatch::Stopwatch;
 use crate::task::Task;
 
@@ -235,7 +236,7 @@ pub fn digits(options: &Options, progress: &Progress) -> Result<Results> {
     progress.note("pre-training the base model");
     let task = Task::digits(options)?;
     let folder = tempfile::tempdir().context("make a temporary folder")?;
-    let display = Arc::new(progress.method("packfed", options.rounds));
+    let display = Arc::new(progress.method("packfed", options.rounds, task.metric()));
     let shown = display.clone();
     let run = digits_run(options, &task.base, task.base_digest());
     let learning_rate = shortest(run.training.learning_rate);
@@ -249,14 +250,14 @@ pub fn digits(options: &Options, progress: &Progress) -> Result<Results> {
         let digest = worker.finish()?;
         ensure!(digest == report.digest, "a worker ended with digest {digest}, the coordinator with {}", report.digest);
     }
-    let accuracy = accuracy(&task, options, &fleet.files.store)?;
+    let score = score(&task, options, &fleet.files.store)?;
     if let Some(display) = Arc::into_inner(display) {
-        display.done(&format!("accuracy {accuracy:.4}"));
+        display.done(&score);
     }
     let worker_rounds = (options.rounds * u64::from(options.cohort)) as f64;
     let packfed = MethodResult {
         name: "packfed".into(),
-        accuracy,
+        score,
         bytes_up: report.bytes_up as f64 / worker_rounds,
         bytes_down: report.bytes_down as f64 / worker_rounds,
         rounds: report.version,
@@ -266,14 +267,14 @@ pub fn digits(options: &Options, progress: &Progress) -> Result<Results> {
         tuning: Vec::new(),
         curve: Vec::new(),
     };
-    Ok(Results { task: "digits".into(), seed: options.seed, methods: vec![packfed] })
+    Ok(Results { task: "digits".into(), seed: options.seed, metric: task.metric(), methods: vec![packfed] })
 }
 
-/// Test accuracy of the model in a coordinator's store.
-fn accuracy(task: &Task, options: &Options, store: &Path) -> Result<f64> {
+/// The model in a coordinator's store, on the test set.
+fn score(task: &Task, options: &Options, store: &Path) -> Result<Score> {
     let plan = digits_run(options, &task.base, task.base_digest()).plan()?;
     let stored = RedbStore::open(store)?.load(&plan)?.context("the coordinator stored no model")?;
-    Ok(task.accuracy(&stored.head.state))
+    Ok(task.score(&stored.head.state)?)
 }
 
 /// Moves the display when the coordinator logs a commit.

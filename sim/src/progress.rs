@@ -13,7 +13,7 @@ use std::{
 
 use indicatif::{DecimalBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::table;
+use crate::results::{ABSENT, Metric, Score};
 
 /// The display of a run.
 #[derive(Clone)]
@@ -28,7 +28,8 @@ pub struct MethodProgress {
     rounds: u64,
     started: Instant,
     /// The accuracy last measured.
-    accuracy: Mutex<Option<f64>>,
+    score: Mutex<Option<Score>>,
+    metric: Metric,
     /// Hidden unless the display is live.
     bar: ProgressBar,
 }
@@ -67,13 +68,13 @@ impl Progress {
 
     /// Starts the line of a method that will run for `rounds` rounds.
     #[must_use]
-    pub fn method(&self, name: &str, rounds: u64) -> MethodProgress {
+    pub fn method(&self, name: &str, rounds: u64, metric: Metric) -> MethodProgress {
         let bar = match &*self.display {
             Display::Quiet | Display::Plain(_) => ProgressBar::hidden(),
             Display::Live(live) => live_bar(live, name, rounds),
         };
         let display = Arc::clone(&self.display);
-        MethodProgress { display, name: name.to_owned(), rounds, started: now(), accuracy: Mutex::new(None), bar }
+        MethodProgress { display, name: name.to_owned(), rounds, started: now(), score: Mutex::new(None), metric, bar }
     }
 
     /// Prints a line that stays, above those of running methods.
@@ -91,12 +92,12 @@ impl Progress {
 }
 
 impl MethodProgress {
-    /// Shows that `round` rounds are committed: the accuracy if it was measured now, and the bytes of all workers so
+    /// Shows that `round` rounds are committed: the score if it was measured now, and the bytes of all workers so
     /// far.
-    pub fn round(&self, round: u64, accuracy: Option<f64>, bytes_up: u64, bytes_down: u64) {
-        let accuracy = self.latest(accuracy).map_or(table::ABSENT.to_owned(), table::accuracy);
+    pub fn round(&self, round: u64, score: Option<Score>, bytes_up: u64, bytes_down: u64) {
+        let score = self.latest(score).map_or(ABSENT.to_owned(), |score| self.metric.written(&score));
         let (up, down) = (DecimalBytes(bytes_up), DecimalBytes(bytes_down));
-        let news = format!("accuracy {accuracy}  ↑ {up}  ↓ {down}");
+        let news = format!("{} {score}  ↑ {up}  ↓ {down}", self.metric.name());
         match &*self.display {
             Display::Quiet => {}
             Display::Plain(plain) => {
@@ -110,16 +111,17 @@ impl MethodProgress {
         }
     }
 
-    /// Ends the line and leaves one with the summary.
-    pub fn done(self, summary: &str) {
+    /// Ends the line and leaves one with the final score.
+    pub fn done(self, score: &Score) {
         self.bar.finish_and_clear();
-        self.display.line(&format!("{}: {summary} [{}]", self.name, self.elapsed()));
+        let (metric, written) = (self.metric.name(), self.metric.written(score));
+        self.display.line(&format!("{}: {metric} {written} [{}]", self.name, self.elapsed()));
     }
 
-    /// Remembers an accuracy if there is a new one, and gives the last.
-    fn latest(&self, accuracy: Option<f64>) -> Option<f64> {
-        let mut latest = lock(&self.accuracy);
-        *latest = accuracy.or(*latest);
+    /// Remembers a score if there is a new one, and gives the last.
+    fn latest(&self, score: Option<Score>) -> Option<Score> {
+        let mut latest = lock(&self.score);
+        *latest = score.or(*latest);
         *latest
     }
 
@@ -213,12 +215,16 @@ mod tests {
         }
     }
 
+    fn accurate(accuracy: f64) -> Score {
+        Score { accuracy, loss: 1.0 }
+    }
+
     fn walk(progress: &Progress) {
         progress.note("pre-training the base");
-        let method = progress.method("packfed", 60);
-        method.round(1, Some(0.5), 1_500, 2_000_000);
+        let method = progress.method("packfed", 60, Metric::Accuracy);
+        method.round(1, Some(accurate(0.5)), 1_500, 2_000_000);
         method.round(2, None, 3_000, 4_000_000);
-        method.done("accuracy 0.8430");
+        method.done(&accurate(0.843));
     }
 
     #[test]
@@ -247,11 +253,11 @@ mod tests {
     }
 
     #[test]
-    fn a_round_without_a_test_shows_the_last_accuracy() {
-        let method = Progress::new(true).method("packfed", 60);
+    fn a_round_without_a_test_shows_the_last_score() {
+        let method = Progress::new(true).method("packfed", 60, Metric::Accuracy);
         assert_eq!(method.latest(None), None);
-        assert_eq!(method.latest(Some(0.5)), Some(0.5));
-        assert_eq!(method.latest(None), Some(0.5));
+        assert_eq!(method.latest(Some(accurate(0.5))), Some(accurate(0.5)));
+        assert_eq!(method.latest(None), Some(accurate(0.5)));
     }
 
     #[test]

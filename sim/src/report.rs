@@ -19,7 +19,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::results::{MethodResult, Point, Results};
+use crate::results::{MethodResult, Point, Results, Score};
 
 /// Why there is no report.
 #[derive(Debug, Error)]
@@ -50,7 +50,7 @@ const PAGE: &str = "report.html";
 /// Name of the table.
 const TABLE: &str = "results.csv";
 /// First line of the table.
-const CSV_HEADER: &str = "method,learning_rate,round,accuracy,bytes_up,bytes_down,virtual_s\n";
+const CSV_HEADER: &str = "method,learning_rate,round,accuracy,loss,bytes_up,bytes_down,virtual_s\n";
 
 /// Writes `report.html` and `results.csv` into a folder, which is made if need be. A reader finds the former file or
 /// the new one, never a part.
@@ -82,8 +82,8 @@ pub fn csv(results: &Results) -> String {
 
 fn csv_row(method: &MethodResult, point: &Point) -> String {
     let name = quoted(&method.name);
-    let Point { round, accuracy, bytes_up, bytes_down, virtual_s } = point;
-    format!("{name},{},{round},{accuracy},{bytes_up},{bytes_down},{virtual_s}\n", method.learning_rate)
+    let Point { round, score: Score { accuracy, loss }, bytes_up, bytes_down, virtual_s } = point;
+    format!("{name},{},{round},{accuracy},{loss},{bytes_up},{bytes_down},{virtual_s}\n", method.learning_rate)
 }
 
 /// A field, in quotes where it needs them.
@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_run_without_methods_is_a_page() {
-        let results = Results { task: String::new(), seed: 0, methods: Vec::new() };
+        let results =
+            Results { task: String::new(), seed: 0, metric: crate::results::Metric::Accuracy, methods: Vec::new() };
         let page = html(&results).unwrap();
         assert!(page.contains("no data") && page.contains("No learning rate was searched."));
     }
@@ -180,8 +181,8 @@ mod tests {
         let text = csv(&sample::results());
         assert_eq!(text.lines().count(), 1 + 3 * 61);
         let lines: Vec<_> = text.lines().take(2).collect();
-        assert_eq!(lines, [CSV_HEADER.trim_end(), "packfed,0.001,0,0.09999999999999998,0,0,0"]);
-        assert!(text.lines().all(|line| line.split(',').count() == 7));
+        assert_eq!(lines, [CSV_HEADER.trim_end(), "packfed,0.001,0,0.09999999999999998,2,0,0,0"]);
+        assert!(text.lines().all(|line| line.split(',').count() == 8));
     }
 
     #[test]

@@ -5,6 +5,69 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A model on a test set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Share of the labels, or of the next tokens, that the model finds the likeliest.
+    pub accuracy: f64,
+    /// Mean cross-entropy of a label or a next token, in nats.
+    pub loss: f64,
+}
+
+/// What models are compared by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Accuracy: more is better.
+    #[default]
+    Accuracy,
+    /// Perplexity, `e^loss`: less is better.
+    Perplexity,
+}
+
+impl Metric {
+    /// Its name in tables and plots.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Perplexity => "perplexity",
+        }
+    }
+
+    /// Its value for a model.
+    #[must_use]
+    pub fn of(self, score: &Score) -> f64 {
+        match self {
+            Self::Accuracy => score.accuracy,
+            Self::Perplexity => score.loss.exp(),
+        }
+    }
+
+    /// Whether one model is better than another.
+    #[must_use]
+    pub fn prefers(self, one: &Score, other: &Score) -> bool {
+        match self {
+            Self::Accuracy => one.accuracy > other.accuracy,
+            Self::Perplexity => one.loss < other.loss,
+        }
+    }
+
+    /// Its value as it is written, to four decimals or four digits.
+    #[must_use]
+    pub fn written(self, score: &Score) -> String {
+        let value = self.of(score);
+        match self {
+            _ if !value.is_finite() => ABSENT.to_owned(),
+            Self::Accuracy => format!("{value:.4}"),
+            Self::Perplexity => format!("{value:.3}"),
+        }
+    }
+}
+
+/// Stands where there is no number.
+pub(crate) const ABSENT: &str = "–";
+
 /// The results of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
@@ -12,6 +75,8 @@ pub struct Results {
     pub task: String,
     /// The run's seed, as given.
     pub seed: u64,
+    /// What models are compared by.
+    pub metric: Metric,
     /// One record a method, packfed first.
     pub methods: Vec<MethodResult>,
 }
@@ -21,8 +86,9 @@ pub struct Results {
 pub struct MethodResult {
     /// `packfed`, `dense`, `lora-r4`, ….
     pub name: String,
-    /// Share of the test set that the final model labels rightly.
-    pub accuracy: f64,
+    /// The final model on the test set.
+    #[serde(flatten)]
+    pub score: Score,
     /// Mean bytes that a worker sends for one round.
     pub bytes_up: f64,
     /// Mean bytes that a worker receives for one round.
@@ -47,8 +113,9 @@ pub struct MethodResult {
 pub struct Tuned {
     /// The local learning rate.
     pub learning_rate: f64,
-    /// Final test accuracy under it.
-    pub accuracy: f64,
+    /// The final model under it, on the test set.
+    #[serde(flatten)]
+    pub score: Score,
 }
 
 /// The state of a run after a round.
@@ -56,8 +123,8 @@ pub struct Tuned {
 pub struct Point {
     /// Rounds committed so far; 0 is the base model.
     pub round: u64,
-    /// Test accuracy.
-    pub accuracy: f64,
+    /// The model on the test set.
+    pub score: Score,
     /// Bytes sent by all workers so far.
     pub bytes_up: u64,
     /// Bytes received by all workers so far.

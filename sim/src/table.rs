@@ -4,25 +4,17 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 
-use crate::results::{MethodResult, Results};
+use crate::results::{ABSENT, MethodResult, Metric, Results};
 
 /// The method that ratios are taken against.
 const DENSE: &str = "dense";
-/// Stands where there is no number.
-pub(crate) const ABSENT: &str = "–";
 /// Columns of a row.
 pub(crate) const COLUMNS: usize = 8;
 /// Column headings, on two lines so that a row fits 80 columns.
-const HEADINGS: [&str; COLUMNS] = [
-    "method",
-    "accuracy",
-    "bytes\nup",
-    "bytes\ndown",
-    "ratio\nup",
-    "ratio\ndown",
-    "worker-\nrounds/s",
-    "learning\nrate",
-];
+const HEADINGS: [&str; COLUMNS] =
+    ["method", "", "bytes\nup", "bytes\ndown", "ratio\nup", "ratio\ndown", "worker-\nrounds/s", "learning\nrate"];
+/// Column of what models are compared by.
+const METRIC: usize = 1;
 /// What the columns mean.
 const LEGEND: &str = "bytes: mean for one worker and round; ratio: bytes of dense ÷ bytes of method";
 /// Spaces between columns.
@@ -32,7 +24,9 @@ const GAP: u16 = 2;
 #[must_use]
 pub fn render(results: &Results) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none())).set_header(HEADINGS);
+    table
+        .load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
+        .set_header(headings(results.metric));
     for method in &results.methods {
         table.add_row(cells(results, method));
     }
@@ -40,8 +34,18 @@ pub fn render(results: &Results) -> String {
         column.set_padding((0, if index + 1 == COLUMNS { 0 } else { GAP }));
         column.set_cell_alignment(if index == 0 { CellAlignment::Left } else { CellAlignment::Right });
     }
-    let tuned = results.methods.iter().filter(|method| !method.tuning.is_empty()).map(tuning_line);
+    let tuned = results
+        .methods
+        .iter()
+        .filter(|method| !method.tuning.is_empty())
+        .map(|method| tuning_line(results.metric, method));
     [table.trim_fmt(), LEGEND.to_owned()].into_iter().chain(tuned).map(|line| line + "\n").collect()
+}
+
+fn headings(metric: Metric) -> [&'static str; COLUMNS] {
+    let mut headings = HEADINGS;
+    headings[METRIC] = metric.name();
+    headings
 }
 
 /// A method's row, in the order of the columns.
@@ -49,7 +53,7 @@ pub(crate) fn cells(results: &Results, method: &MethodResult) -> [String; COLUMN
     let dense = results.method(DENSE);
     [
         method.name.clone(),
-        accuracy(method.accuracy),
+        results.metric.written(&method.score),
         grouped(method.bytes_up),
         grouped(method.bytes_down),
         ratio(dense.map(|dense| dense.bytes_up), method.bytes_up),
@@ -57,11 +61,6 @@ pub(crate) fn cells(results: &Results, method: &MethodResult) -> [String; COLUMN
         rate(method.worker_rounds_per_s),
         method.learning_rate.to_string(),
     ]
-}
-
-/// An accuracy, to four decimals.
-pub(crate) fn accuracy(value: f64) -> String {
-    if value.is_finite() { format!("{value:.4}") } else { ABSENT.to_owned() }
 }
 
 /// A whole number with thousands separators.
@@ -94,10 +93,10 @@ fn rate(value: f64) -> String {
     if value < 99.95 { format!("{value:.1}") } else { grouped(value) }
 }
 
-fn tuning_line(method: &MethodResult) -> String {
+fn tuning_line(metric: Metric, method: &MethodResult) -> String {
     let tried = method.tuning.iter().map(|tuned| {
         let used = if tuned.learning_rate == method.learning_rate { " (used)" } else { "" };
-        format!("{} → {}{used}", tuned.learning_rate, accuracy(tuned.accuracy))
+        format!("{} → {}{used}", tuned.learning_rate, metric.written(&tuned.score))
     });
     format!("{}: learning rate {}", method.name, tried.collect::<Vec<_>>().join(", "))
 }
@@ -162,7 +161,7 @@ mod tests {
 
     #[test]
     fn no_method_is_an_empty_table() {
-        let results = Results { task: "digits".to_owned(), seed: 7, methods: Vec::new() };
+        let results = Results { task: "digits".to_owned(), seed: 7, metric: Metric::Accuracy, methods: Vec::new() };
         assert!(render(&results).contains("accuracy"));
     }
 }

@@ -11,14 +11,17 @@ use packfed_worker::examples::{BatchOrder, Examples, ExamplesError};
 use packfed_worker::local::LocalSteps;
 use packfed_worker::mlp::{Dense, Mlp};
 use packfed_worker::task::TaskError;
+use packfed_worker::trainer::{Base, Trainer};
 use thiserror::Error;
 
 use crate::baseline::dense::DenseModel;
-use crate::baseline::fedavg::FlatModel;
+use crate::baseline::perceptron::{Perceptron, train};
 use crate::digits::{CLASSES, Digits, Labelled};
 use crate::evaluate::TestSet;
+use crate::federated::FederatedTask;
 use crate::options::Options;
 use crate::partition::PartitionError;
+use crate::results::Score;
 
 /// A task for one run's seed and workers.
 #[derive(Clone, Debug)]
@@ -63,7 +66,8 @@ impl Task {
         let (digits, seed) = (Digits::load(), options.run_seed());
         let base = Arc::new(pretrain(&digits.pretrain, &seed)?);
         let shards_seed = seed.derive("packfed/shards/1", &[]);
-        let indices = options.partition.split(&digits.fleet.labels, options.workers as usize, &shards_seed)?;
+        let labels: Vec<u32> = digits.fleet.labels.iter().map(|&label| label.into()).collect();
+        let indices = options.partition.split(&labels, options.workers as usize, &shards_seed)?;
         let shards: Vec<Labelled> = indices.iter().map(|indices| digits.fleet.pick(indices)).collect();
         let examples = |shard: &Labelled| Examples::from_images(&shard.images, &shard.labels).map(Arc::new);
         Ok(Self {
@@ -74,21 +78,35 @@ impl Task {
             test: TestSet::new(&digits.test, options.threads),
         })
     }
+}
 
-    /// Test accuracy of a model state, as inference sees it.
-    ///
-    /// # Panics
-    /// Never for a state of a plan that was made for this base.
-    #[must_use]
-    pub fn accuracy(&self, state: &State) -> f64 {
-        let merged = self.base.merged(state).expect("the plan's layers are the base's own");
-        self.test.accuracy(&merged)
+impl FederatedTask for Task {
+    type Worker = Trainer;
+    type Data = Examples;
+
+    fn base_digest(&self) -> Digest {
+        Digest::of(&self.base_file)
     }
 
-    /// Digest of the base model's file.
-    #[must_use]
-    pub fn base_digest(&self) -> Digest {
-        Digest::of(&self.base_file)
+    fn workers(&self) -> Vec<Trainer> {
+        let base = Arc::new(Base::new(self.base.clone()));
+        self.examples.iter().map(|examples| Trainer::new(base.clone(), examples.clone())).collect()
+    }
+
+    fn data(&self) -> &[Arc<Examples>] {
+        &self.examples
+    }
+
+    fn examples(&self, worker: usize) -> usize {
+        self.examples[worker].len()
+    }
+
+    fn test_every(&self) -> u64 {
+        2
+    }
+
+    fn score(&self, state: &State) -> Result<Score, TaskError> {
+        Ok(self.test.score(&self.base.merged(state)?))
     }
 }
 
@@ -96,7 +114,7 @@ fn pretrain(data: &Labelled, seed: &Seed) -> Result<Mlp, SetupError> {
     let examples = Examples::from_images(&data.images, &data.labels)?;
     let (model, parameters) = DenseModel::new(&untrained(examples.features(), seed));
     let mut order = BatchOrder::new(&seed.derive("packfed/pretrain/1", &[]), examples.len());
-    let parameters = model.train(&parameters, &examples, &mut order, PRETRAIN)?;
+    let parameters = train(&model, &parameters, &examples, &mut order, PRETRAIN)?;
     Ok(model.merged(&parameters))
 }
 

@@ -14,7 +14,6 @@ use packfed_coordinator::event::{Effect as EngineEffect, Event as EngineEvent, T
 use packfed_protocol::{Limits, Message, Rejection, RejectionCode, Round, Timestamp, WorkerId};
 use packfed_worker::session::{Effect, Ending, Event, Session};
 use packfed_worker::task::{Job, LocalTask};
-use packfed_worker::trainer::Trainer;
 use thiserror::Error;
 
 use crate::parallel;
@@ -90,10 +89,10 @@ struct Training {
 }
 
 /// See the module.
-pub struct VirtualFleet {
+pub struct VirtualFleet<T> {
     engine: Engine,
     sessions: Vec<Session>,
-    trainers: Vec<Trainer>,
+    tasks: Vec<T>,
     speeds: Vec<f64>,
     workers: BTreeMap<WorkerId, usize>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
@@ -109,12 +108,12 @@ pub struct VirtualFleet {
     busy: Vec<[Timestamp; 2]>,
 }
 
-impl VirtualFleet {
-    /// A fleet of one session and one trainer a worker; `seed` draws the devices' speeds.
+impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
+    /// A fleet of one session and one task a worker; `seed` draws the devices' speeds.
     #[must_use]
     pub fn new(
         engine: Engine,
-        members: Vec<(Session, Vec<Effect>, Trainer)>,
+        members: Vec<(Session, Vec<Effect>, T)>,
         devices: Devices,
         seed: &Seed,
         threads: usize,
@@ -127,7 +126,7 @@ impl VirtualFleet {
             busy,
             engine,
             sessions: Vec::new(),
-            trainers: Vec::new(),
+            tasks: Vec::new(),
             speeds,
             workers,
             queue: BTreeMap::new(),
@@ -140,9 +139,9 @@ impl VirtualFleet {
             bytes_down: 0,
             finished: 0,
         };
-        for (worker, (session, effects, trainer)) in members.into_iter().enumerate() {
+        for (worker, (session, effects, task)) in members.into_iter().enumerate() {
             fleet.sessions.push(session);
-            fleet.trainers.push(trainer);
+            fleet.tasks.push(task);
             // The first effect of a session is a connection, and a virtual one always stands at once.
             debug_assert!(matches!(effects[..], [Effect::Connect(_)]), "a session begins by connecting");
             fleet.at(Timestamp(0), Happening::AtWorker { worker, event: Event::Connected });
@@ -207,9 +206,9 @@ impl VirtualFleet {
             return;
         }
         let under_way = std::mem::take(&mut self.training);
-        let trainers = &self.trainers;
+        let tasks = &self.tasks;
         let results = parallel::map(&under_way, self.threads, |training| {
-            trainers[training.worker].clone().train(&training.job).map_err(|error| error.to_string())
+            tasks[training.worker].clone().train(&training.job).map_err(|error| error.to_string())
         });
         for (training, result) in under_way.into_iter().zip(results) {
             let event = Event::Trained { round: training.round, result };

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use packfed_coordinator::config::ProfileName;
+use packfed_sim::federated::FederatedTask;
 use packfed_sim::options::{Options, UNEVEN, digits_run};
 use packfed_sim::packed;
 use packfed_sim::progress::Progress;
@@ -44,14 +45,14 @@ fn the_profile_of_the_words_is_the_plans_to_choose() {
     let nibble = run(&Options { profile: ProfileName::Nibble, ..options(1, 2) }, PHONES);
     assert_eq!(plain.bytes_up, nibble.bytes_up, "16 bytes a block either way");
     assert_ne!(plain.digest, nibble.digest);
-    assert!(nibble.accuracy > nibble.curve[0].accuracy + 0.05);
+    assert!(nibble.score.accuracy > nibble.curve[0].score.accuracy + 0.05);
 }
 
 #[test]
 fn training_moves_the_model_and_costs_what_the_words_cost() {
     let result = run(&options(1, 2), PHONES);
-    let base = result.curve[0].accuracy;
-    assert!(result.accuracy > base + 0.05, "{base} → {}", result.accuracy);
+    let base = result.curve[0].score.accuracy;
+    assert!(result.score.accuracy > base + 0.05, "{base} → {}", result.score.accuracy);
     let words = 16.0 * (28.0 * 9.0 + 9.0 * 9.0 + 3.0 * 63.0);
     assert!(result.bytes_up > words && result.bytes_up < 1.05 * words, "{}", result.bytes_up);
 }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use packfed_coordinator::config::{CoordinatorFile, ProfileName, RunConfig};
+use packfed_sim::federated::FederatedTask;
 use packfed_sim::options::{Options, UNEVEN, digits_run};
 use packfed_sim::packed;
 use packfed_sim::process_fleet::{self, Coordinator, Enrolled, Worker};

@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{DType, Device, Result as TensorResult, Tensor, Var};
+use candle_core::{DType, Device, Result as TensorResult, Tensor, Var, bail};
 use packfed_codec::{Direct, Layout, State, Window};
 use thiserror::Error;
 
@@ -148,6 +148,34 @@ impl Pretrained {
         }
     }
 
+    /// How well the model does on some examples.
+    ///
+    /// # Errors
+    /// If an example does not fit the model.
+    pub fn evaluate(&self, linears: &Arc<dyn Linears>, examples: &[&TokenExample]) -> TensorResult<Evaluation> {
+        let tokens = tokens(examples);
+        let (bert, classifier) = match &self.body {
+            Body::Bert(bert, classifier) => (bert, classifier),
+            Body::Llama(llama) => {
+                let next = tokens.next();
+                let (loss, correct) = llama.scores(linears, &tokens, &next)?;
+                return Ok(Evaluation { targets: next.iter().flatten().count() as u64, loss, correct });
+            }
+        };
+        let logits = bert.logits(linears, classifier.pooling, &tokens, Activations::Kept)?;
+        let mut evaluation = Evaluation::default();
+        for (row, example) in logits.to_vec2::<f32>()?.iter().zip(examples) {
+            let Some(label) = example.label.map(|label| label as usize) else { continue };
+            let Some(&own) = row.get(label) else { bail!("label {label} of {} classes", row.len()) };
+            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let normalizer: f64 = row.iter().map(|&logit| f64::from(logit - max).exp()).sum();
+            evaluation.targets += 1;
+            evaluation.loss += normalizer.ln() - f64::from(own - max);
+            evaluation.correct += u64::from(row.iter().position(|&logit| logit >= max) == Some(label));
+        }
+        Ok(evaluation)
+    }
+
     /// The adapter of a layout; the last one is kept.
     ///
     /// # Errors
@@ -162,6 +190,41 @@ impl Pretrained {
                 Ok(adapter)
             }
         }
+    }
+}
+
+/// What a model made of some examples; parts add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// Labels or tokens that were predicted.
+    pub targets: u64,
+    /// Sum of their cross-entropies, in nats.
+    pub loss: f64,
+    /// How many of them were the likeliest.
+    pub correct: u64,
+}
+
+impl Evaluation {
+    /// Mean cross-entropy in nats.
+    #[must_use]
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.targets as f64
+    }
+
+    /// Share of labels or tokens that were the likeliest.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.targets as f64
+    }
+}
+
+impl std::iter::Sum for Evaluation {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |a, b| Self {
+            targets: a.targets + b.targets,
+            loss: a.loss + b.loss,
+            correct: a.correct + b.correct,
+        })
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 use packfed_worker::mlp::{Dense, Mlp};
 
-use super::fedavg::FlatModel;
 use super::linear::linear;
+use super::perceptron::Perceptron;
 
 /// All parameters of a perceptron, layer after layer, weights then bias.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ impl DenseModel {
     }
 }
 
-impl FlatModel for DenseModel {
+impl Perceptron for DenseModel {
     /// Weight and bias of every layer.
     fn shapes(&self) -> Vec<(usize, usize)> {
         self.layers.iter().flat_map(|&(outputs, inputs)| [(outputs, inputs), (1, outputs)]).collect()

@@ -1,55 +1,49 @@
 //! FedAvg over a flat vector of f32 parameters (McMahan et al., AISTATS 2017): the server takes a step
 //! along the mean of the cohort's deltas, weighted by examples, with the same optimizers as packfed's head.
 
-use candle_core::{Result as TensorResult, Tensor};
 use packfed_codec::Seed;
 use packfed_coordinator::optimizer::ServerOptimizer;
-use packfed_worker::examples::{BatchOrder, Examples};
-use packfed_worker::local::{LocalSteps, flat_values, variables};
-use packfed_worker::loss::cross_entropy;
-use packfed_worker::mlp::Mlp;
+use packfed_worker::local::LocalSteps;
 use packfed_worker::task::TaskError;
+
+use crate::federated::FederatedTask;
+use crate::results::Score;
 
 /// A model whose trainable part is a flat vector.
 pub trait FlatModel: Sync {
-    /// Shapes of the trainable tensors, in the order of the vector.
-    fn shapes(&self) -> Vec<(usize, usize)>;
+    /// The task that it is trained on.
+    type Task: FederatedTask;
 
-    /// Logits of a batch under the trainable tensors.
-    ///
-    /// # Errors
-    /// If a tensor operation fails.
-    fn forward(&self, tensors: &[Tensor], x: &Tensor) -> TensorResult<Tensor>;
-
-    /// The perceptron that these parameters make.
-    fn merged(&self, parameters: &[f32]) -> Mlp;
-
-    /// Trains locally from `parameters`.
+    /// Trains locally from `parameters`, on a worker's data in the order of a seed.
     ///
     /// # Errors
     /// If a tensor operation fails or the loss is not finite.
     fn train(
         &self,
         parameters: &[f32],
-        examples: &Examples,
-        order: &mut BatchOrder,
+        data: &Data<Self>,
+        seed: &Seed,
         steps: LocalSteps,
-    ) -> Result<Vec<f32>, TaskError> {
-        let variables = variables(&self.shapes(), parameters)?;
-        let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
-        let next = |size| examples.tensors(&order.batch(size));
-        let loss = |(x, labels): &(Tensor, Tensor)| cross_entropy::<f32>(&self.forward(&tensors, x)?, labels);
-        steps.run(variables.clone(), next, loss)?;
-        Ok(flat_values(&variables)?)
-    }
+    ) -> Result<Vec<f32>, TaskError>;
+
+    /// The model that these parameters make, on the test set.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn score(&self, task: &Self::Task, parameters: &[f32]) -> Result<Score, TaskError>;
 }
 
-/// One member of a cohort: its examples and the seed of their order.
-#[derive(Clone, Copy, Debug)]
-pub struct Member<'a> {
-    /// Its examples.
-    pub examples: &'a Examples,
-    /// Seed of its order this round.
+/// What a worker holds of a model's task.
+pub type Data<M> = <<M as FlatModel>::Task as FederatedTask>::Data;
+
+/// One member of a cohort.
+#[derive(Debug)]
+pub struct Member<'a, D> {
+    /// What it holds.
+    pub data: &'a D,
+    /// How many examples that is.
+    pub examples: usize,
+    /// Seed of their order this round.
     pub seed: Seed,
 }
 
@@ -74,22 +68,19 @@ impl Server {
     ///
     /// # Errors
     /// The first member's error, in cohort order.
-    pub fn round(
+    pub fn round<M: FlatModel>(
         &mut self,
-        model: &impl FlatModel,
-        cohort: &[Member<'_>],
+        model: &M,
+        cohort: &[Member<'_, Data<M>>],
         steps: LocalSteps,
         threads: usize,
     ) -> Result<(), TaskError> {
-        let train = |member: &Member<'_>| {
-            let mut order = BatchOrder::new(&member.seed, member.examples.len());
-            model.train(&self.parameters, member.examples, &mut order, steps)
-        };
+        let train = |member: &Member<'_, Data<M>>| model.train(&self.parameters, member.data, &member.seed, steps);
         let trained = crate::parallel::map(cohort, threads, train);
         let mut mean = vec![0.0f64; self.parameters.len()];
-        let total: f64 = cohort.iter().map(|member| member.examples.len() as f64).sum();
+        let total: f64 = cohort.iter().map(|member| member.examples as f64).sum();
         for (member, trained) in cohort.iter().zip(trained) {
-            let weight = member.examples.len() as f64 / total;
+            let weight = member.examples as f64 / total;
             for (mean, value) in mean.iter_mut().zip(trained?) {
                 *mean += weight * f64::from(value);
             }

@@ -8,8 +8,8 @@ use packfed_codec::Seed;
 use packfed_worker::mlp::{Dense, Mlp};
 use packfed_worker::product::{Matrix, add_product};
 
-use super::fedavg::FlatModel;
 use super::linear::linear;
+use super::perceptron::Perceptron;
 
 /// A perceptron with low-rank factors.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl LoraModel {
     }
 }
 
-impl FlatModel for LoraModel {
+impl Perceptron for LoraModel {
     /// A and B of every frozen layer, weight and bias of the head.
     fn shapes(&self) -> Vec<(usize, usize)> {
         let last = self.base.layers.len() - 1;

@@ -5,4 +5,5 @@ pub mod dense;
 pub mod fedavg;
 pub mod linear;
 pub mod lora;
+pub mod perceptron;
 pub mod tuned;

@@ -5,6 +5,7 @@
 
 use packfed_codec::Seed;
 use packfed_coordinator::cohort;
+use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::{
     Assignment, CatchUp, CheckIn, Digest, Finished, Identity, Message, Outcome, Plan, Round, RunId, Signed,
     UpdateHeader, Verdict, Version, WorkerId,
@@ -14,12 +15,11 @@ use packfed_worker::session::training_seed;
 
 use super::fedavg::{FlatModel, Member, Server};
 use crate::compare::CompareError;
-use crate::options::{BATCH, Options, SERVER_OPTIMIZER, STEPS};
-use crate::packed::TEST_EVERY;
+use crate::federated::FederatedTask;
+use crate::options::Options;
 use crate::progress::Progress;
 use crate::results::{MethodResult, Point, Tuned, shortest};
 use crate::stopwatch::Stopwatch;
-use crate::task::Task;
 
 /// A baseline: its name, its model and the learning rates to try.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ pub struct Baseline<'a, M> {
     pub initial: Vec<f32>,
     /// Learning rates to try.
     pub rates: &'a [f32],
+    /// Local training but for its rate.
+    pub steps: LocalSteps,
+    /// The server optimizer.
+    pub optimizer: ServerOptimizer,
 }
 
 impl<M: FlatModel> Baseline<'_, M> {
@@ -39,13 +43,13 @@ impl<M: FlatModel> Baseline<'_, M> {
     ///
     /// # Errors
     /// If training fails under every rate.
-    pub fn run(&self, task: &Task, options: &Options, progress: &Progress) -> Result<MethodResult, CompareError> {
+    pub fn run(&self, task: &M::Task, options: &Options, progress: &Progress) -> Result<MethodResult, CompareError> {
         let mut best: Option<MethodResult> = None;
         let mut tuning = Vec::new();
         for &rate in self.rates {
             let result = self.run_with(task, options, rate, progress)?;
-            tuning.push(Tuned { learning_rate: result.learning_rate, accuracy: result.accuracy });
-            if best.as_ref().is_none_or(|best| result.accuracy > best.accuracy) {
+            tuning.push(Tuned { learning_rate: result.learning_rate, score: result.score });
+            if best.as_ref().is_none_or(|best| task.metric().prefers(&result.score, &best.score)) {
                 best = Some(result);
             }
         }
@@ -55,43 +59,44 @@ impl<M: FlatModel> Baseline<'_, M> {
 
     fn run_with(
         &self,
-        task: &Task,
+        task: &M::Task,
         options: &Options,
         rate: f32,
         progress: &Progress,
     ) -> Result<MethodResult, CompareError> {
-        let steps = LocalSteps { steps: STEPS, batch: BATCH, learning_rate: rate };
+        let steps = LocalSteps { learning_rate: rate, ..self.steps };
         let learning_rate = shortest(rate);
-        let display = progress.method(&format!("{} {learning_rate}", self.name), options.rounds);
+        let display = progress.method(&format!("{} {learning_rate}", self.name), options.rounds, task.metric());
         let identities: Vec<WorkerId> = options.identities().iter().map(Identity::id).collect();
         let mut traffic = Traffic::new(self.initial.len(), options);
-        let mut server = Server::new(self.initial.clone(), SERVER_OPTIMIZER);
-        let mut accuracy = task.test.accuracy(&self.model.merged(&server.parameters));
-        let mut curve = vec![Point { accuracy, ..Point::default() }];
+        let mut server = Server::new(self.initial.clone(), self.optimizer);
+        let mut score = self.model.score(task, &server.parameters)?;
+        let mut curve = vec![Point { score, ..Point::default() }];
         let mut watch = Stopwatch::started();
         for number in 1..=options.rounds {
             let cohort = draw(&options.run_seed(), Round(number), &identities, options.cohort);
-            let member = |&(n, seed): &(usize, Seed)| Member { examples: &task.examples[n], seed };
-            let members: Vec<Member<'_>> = cohort.iter().map(member).collect();
+            let member =
+                |&(n, seed): &(usize, Seed)| Member { data: &*task.data()[n], examples: task.examples(n), seed };
+            let members: Vec<Member<'_, _>> = cohort.iter().map(member).collect();
             server.round(&self.model, &members, steps, options.threads)?;
             traffic.round(number - 1, cohort.iter().map(|&(n, _)| n));
             watch.pause();
-            let tested = number.is_multiple_of(TEST_EVERY) || number == options.rounds;
+            let tested = number.is_multiple_of(task.test_every()) || number == options.rounds;
             if tested {
-                accuracy = task.test.accuracy(&self.model.merged(&server.parameters));
+                score = self.model.score(task, &server.parameters)?;
                 let (bytes_up, bytes_down) = (traffic.up, traffic.down);
-                curve.push(Point { round: number, accuracy, bytes_up, bytes_down, virtual_s: 0.0 });
+                curve.push(Point { round: number, score, bytes_up, bytes_down, virtual_s: 0.0 });
             }
-            display.round(number, tested.then_some(accuracy), traffic.up, traffic.down);
+            display.round(number, tested.then_some(score), traffic.up, traffic.down);
             watch.start();
         }
         watch.pause();
         traffic.finish(options.rounds);
-        display.done(&format!("accuracy {accuracy:.4}"));
+        display.done(&score);
         let worker_rounds = (options.rounds * u64::from(options.cohort)) as f64;
         Ok(MethodResult {
             name: self.name.into(),
-            accuracy,
+            score,
             bytes_up: traffic.up as f64 / worker_rounds,
             bytes_down: traffic.down as f64 / worker_rounds,
             rounds: options.rounds,

@@ -21,6 +21,8 @@ const MARKS: f64 = 6.0;
 const MARGIN: f64 = 0.04;
 /// Least span of an accuracy axis: a flat curve is shown flat, not its rounding errors.
 const ACCURACY_SPAN_MIN: f64 = 0.02;
+/// Least span of a perplexity axis.
+const PERPLEXITY_SPAN_MIN: f64 = 0.5;
 /// Multiples of a power of ten that read as round.
 const ROUND: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
 /// Decimal units of bytes, each a thousand of the one before.
@@ -32,6 +34,13 @@ impl Axis {
         let range = padded(values, ACCURACY_SPAN_MIN);
         let marks = linear(&range, 0.0).into_iter().filter(|(at, _)| (0.0..=1.0).contains(at)).collect();
         Self { title: "test accuracy", range, marks }
+    }
+
+    /// Perplexities: the stretch that occurs.
+    pub(crate) fn perplexity(values: impl Iterator<Item = f64>) -> Self {
+        let range = padded(values, PERPLEXITY_SPAN_MIN);
+        let marks = linear(&range, 0.0);
+        Self { title: "test perplexity", range, marks }
     }
 
     /// Rounds, from 0, marked at whole numbers.

@@ -6,15 +6,21 @@ use std::iter::once;
 
 use super::plot::{self, DrawError};
 use crate::{
-    results::{MethodResult, Results},
+    results::{MethodResult, Metric, Results},
     table::{self, COLUMNS},
 };
 
 /// Headings of the table of results.
-const HEADINGS: [&str; COLUMNS] =
-    ["method", "accuracy", "bytes up", "bytes down", "ratio up", "ratio down", "worker-rounds/s", "learning rate"];
+const fn headings(metric: Metric) -> [&'static str; COLUMNS] {
+    let metric = metric.name();
+    ["method", metric, "bytes up", "bytes down", "ratio up", "ratio down", "worker-rounds/s", "learning rate"]
+}
+
 /// Headings of the table of learning rates.
-const TUNING_HEADINGS: [&str; 4] = ["method", "learning rate", "accuracy", "used"];
+const fn tuning_headings(metric: Metric) -> [&'static str; 4] {
+    ["method", "learning rate", metric.name(), "used"]
+}
+
 /// How to read the bytes.
 const COUNTED: &str = "\
 <p>Bytes are those of packfed's frames, headers and signatures included: up is what a worker sends, down is what it \
@@ -83,7 +89,8 @@ fn escaped(text: &str) -> String {
 
 fn table_of_results(results: &Results) -> String {
     let rows = results.methods.iter().map(|method| row(&table::cells(results, method)));
-    let table = table_of("Bytes: mean for one worker and one round. Ratio: against dense.", &HEADINGS, rows);
+    let caption = "Bytes: mean for one worker and one round. Ratio: against dense.";
+    let table = table_of(caption, &headings(results.metric), rows);
     section("Results", &table)
 }
 
@@ -91,8 +98,12 @@ fn table_of_results(results: &Results) -> String {
 fn course(results: &Results) -> Result<String, DrawError> {
     let over_bytes = plot::over_bytes(results, &description(results, "bytes"))?;
     let over_rounds = plot::over_rounds(results, &description(results, "rounds"))?;
-    let legend = legend(results)?;
-    let plots = [figure("Accuracy over total bytes", over_bytes), figure("Accuracy over rounds", over_rounds)].concat();
+    let (legend, metric) = (legend(results)?, results.metric.name());
+    let plots = [
+        figure(&format!("Test {metric} over total bytes"), over_bytes),
+        figure(&format!("Test {metric} over rounds"), over_rounds),
+    ]
+    .concat();
     Ok(section("Course of the run", &format!("{legend}<div class=\"plots\">\n{plots}</div>\n")))
 }
 
@@ -100,9 +111,9 @@ fn course(results: &Results) -> Result<String, DrawError> {
 fn description(results: &Results, over: &str) -> String {
     let ends = results.methods.iter().filter_map(|method| {
         let last = method.curve.last()?;
-        Some(format!("{} ends at {}", escaped(&method.name), table::accuracy(last.accuracy)))
+        Some(format!("{} ends at {}", escaped(&method.name), results.metric.written(&last.score)))
     });
-    once(format!("Line chart of test accuracy over {over}")).chain(ends).collect::<Vec<_>>().join("; ")
+    once(format!("Line chart of test {} over {over}", results.metric.name())).chain(ends).collect::<Vec<_>>().join("; ")
 }
 
 /// The methods that have a curve, each with its colour and marker.
@@ -120,19 +131,20 @@ fn figure(caption: &str, svg: Option<String>) -> String {
 }
 
 fn tuning(results: &Results) -> String {
-    let rows: Vec<String> = results.methods.iter().flat_map(tuning_rows).collect();
+    let rows: Vec<String> = results.methods.iter().flat_map(|method| tuning_rows(results.metric, method)).collect();
     let content = if rows.is_empty() {
         "<p>No learning rate was searched.</p>\n".to_owned()
     } else {
-        table_of("Final test accuracy of every learning rate that was tried.", &TUNING_HEADINGS, rows.into_iter())
+        let caption = format!("Final test {} of every learning rate that was tried.", results.metric.name());
+        table_of(&caption, &tuning_headings(results.metric), rows.into_iter())
     };
     section("Learning rates", &content)
 }
 
-fn tuning_rows(method: &MethodResult) -> impl Iterator<Item = String> {
-    method.tuning.iter().map(|tuned| {
+fn tuning_rows(metric: Metric, method: &MethodResult) -> impl Iterator<Item = String> {
+    method.tuning.iter().map(move |tuned| {
         let used = if tuned.learning_rate == method.learning_rate { "used" } else { "" };
-        row(&[method.name.clone(), tuned.learning_rate.to_string(), table::accuracy(tuned.accuracy), used.to_owned()])
+        row(&[method.name.clone(), tuned.learning_rate.to_string(), metric.written(&tuned.score), used.to_owned()])
     })
 }
 

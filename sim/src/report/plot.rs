@@ -17,7 +17,7 @@ use super::{
     marker,
     scale::{Chart, Scale},
 };
-use crate::results::{MethodResult, Point, Results};
+use crate::results::{MethodResult, Metric, Point, Results};
 
 /// A drawing that failed.
 pub(crate) type DrawError = DrawingAreaErrorKind<std::io::Error>;
@@ -43,19 +43,19 @@ const INK: RGBColor = RGBColor(1, 2, 3);
 /// `INK` as the SVG backend writes it.
 const INK_WRITTEN: &str = "\"#010203\"";
 
-/// Accuracy over the bytes of all workers, on a logarithmic axis; nothing where no point has bytes.
+/// The metric over the bytes of all workers, on a logarithmic axis; nothing where no point has bytes.
 pub(crate) fn over_bytes(results: &Results, label: &str) -> Result<Option<String>, DrawError> {
     let series = collect(results, |point| {
         let bytes = point.bytes_up.saturating_add(point.bytes_down);
         (bytes > 0).then(|| (bytes as f64).log10())
     });
-    draw(&series, Axis::log_bytes, label)
+    draw(&series, Axis::log_bytes, results.metric, label)
 }
 
-/// Accuracy over rounds; nothing where there is no point.
+/// The metric over rounds; nothing where there is no point.
 pub(crate) fn over_rounds(results: &Results, label: &str) -> Result<Option<String>, DrawError> {
     let series = collect(results, |point| Some(point.round as f64));
-    draw(&series, Axis::rounds, label)
+    draw(&series, Axis::rounds, results.metric, label)
 }
 
 /// The line and marker of the method at `index`, for a legend; not announced by a screen reader.
@@ -70,8 +70,8 @@ pub(crate) fn swatch(index: usize) -> Result<String, DrawError> {
 /// The curves with at least one point; a number that cannot be drawn is left out.
 fn collect(results: &Results, across: impl Fn(&Point) -> Option<f64>) -> Vec<Series> {
     let points = |method: &MethodResult| {
-        let drawable = method.curve.iter().filter(|point| point.accuracy.is_finite());
-        drawable.filter_map(|point| Some((across(point)?, point.accuracy))).collect()
+        let metric = |point: &Point| Some(results.metric.of(&point.score)).filter(|value| value.is_finite());
+        method.curve.iter().filter_map(|point| Some((across(point)?, metric(point)?))).collect()
     };
     let series = results.methods.iter().enumerate().map(|(index, method)| Series { index, points: points(method) });
     series.filter(|series| !series.points.is_empty()).collect()
@@ -80,13 +80,19 @@ fn collect(results: &Results, across: impl Fn(&Point) -> Option<f64>) -> Vec<Ser
 fn draw(
     series: &[Series],
     axis: impl Fn(std::vec::IntoIter<f64>) -> Axis,
+    metric: Metric,
     label: &str,
 ) -> Result<Option<String>, DrawError> {
     if series.is_empty() {
         return Ok(None);
     }
     let (across, up): (Vec<f64>, Vec<f64>) = series.iter().flat_map(|series| &series.points).copied().unzip();
-    let (x, y) = (axis(across.into_iter()), Axis::accuracy(up.into_iter()));
+    let (across, up) = (across.into_iter(), up.into_iter());
+    let y = match metric {
+        Metric::Accuracy => Axis::accuracy(up),
+        Metric::Perplexity => Axis::perplexity(up),
+    };
+    let x = axis(across);
     let titles = [x.title, y.title];
     let svg = on_svg(SIZE, |builder| {
         builder.margin(24).x_label_area_size(96).y_label_area_size(132);
@@ -95,7 +101,7 @@ fn draw(
         // The first method is drawn last, above the others.
         series.iter().rev().try_for_each(|series| draw_series(&mut chart, series, &marked(series)))
     })?;
-    let title = format!("<title>Test accuracy over {}</title>", titles[0]);
+    let title = format!("<title>Test {} over {}</title>", metric.name(), titles[0]);
     Ok(Some(with_head(&svg, SIZE, &format!("role=\"img\" aria-label=\"{label}\""), &title)))
 }
 
@@ -150,6 +156,7 @@ fn marked(series: &Series) -> Vec<(f64, f64)> {
 mod tests {
     use super::*;
     use crate::report::sample;
+    use crate::results::Score;
 
     fn both(results: &Results) -> [Option<String>; 2] {
         [over_bytes(results, "label").unwrap(), over_rounds(results, "label").unwrap()]
@@ -163,7 +170,7 @@ mod tests {
     }
 
     fn at(round: u64, accuracy: f64, bytes: u64) -> Point {
-        Point { round, accuracy, bytes_up: bytes, bytes_down: bytes, virtual_s: 0.0 }
+        Point { round, score: Score { accuracy, loss: 1.0 }, bytes_up: bytes, bytes_down: bytes, virtual_s: 0.0 }
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::nn::norm::Norm;
 use crate::nn::rotary::Rotary;
 use crate::nn::sequences::Sequences;
 use crate::nn::values::values;
-use crate::nn::vocabulary::next_token_loss;
+use crate::nn::vocabulary::{next_token_loss, next_token_scores};
 
 /// A decoder's dimensions.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -216,6 +216,19 @@ impl<E: Element> Llama<E> {
         activations: Activations,
     ) -> TensorResult<Tensor> {
         next_token_loss(&self.hidden(linears, tokens, activations)?, targets, &self.head)
+    }
+
+    /// Sum of the cross-entropies in nats over the tokens that have a target, and how many were the likeliest.
+    ///
+    /// # Errors
+    /// As [`Llama::loss`].
+    pub fn scores(
+        &self,
+        linears: &Arc<dyn Linears>,
+        tokens: &Tokens,
+        targets: &[Option<u32>],
+    ) -> TensorResult<(f64, u64)> {
+        next_token_scores(&self.hidden(linears, tokens, Activations::Kept)?, targets, &self.head)
     }
 
     /// Logits of every token, tokens × vocabulary: for short texts and tests.

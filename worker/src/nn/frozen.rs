@@ -10,7 +10,7 @@ use packfed_codec::Scalar;
 
 use crate::adapted::{Element, contiguous};
 use crate::nn::values::{rows_of, values};
-use crate::nn::widen::{dimensions, for_rows};
+use crate::nn::widen::{dimensions, for_rows, whole};
 use crate::product::{Before, Matrix, MatrixMut, product};
 use crate::weight::Weight;
 
@@ -59,6 +59,20 @@ impl<E: Element> FrozenLinear<E> {
     #[must_use]
     pub fn inputs(&self) -> usize {
         self.parts.inputs
+    }
+
+    /// The bias.
+    #[must_use]
+    pub fn bias(&self) -> Option<Vec<E>> {
+        self.parts.bias.clone()
+    }
+
+    /// The matrix, widened: outputs × inputs values.
+    ///
+    /// # Errors
+    /// If it does not hold what its shape says.
+    pub fn values(&self) -> Result<Vec<E>> {
+        whole(&self.parts.weight.stored)
     }
 
     /// `x·Wᵀ + b` for `x` of tokens × inputs; the result is tokens × outputs.

@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use crate::adapted::{Element, contiguous};
 use crate::nn::frozen::FrozenLinear;
 use crate::nn::parallel;
-use crate::nn::values::{highest, rows_of, sum};
+use crate::nn::values::{highest, rows_of, sum, values};
 
 /// Logits that are formed at a time: 16 MiB of `f32`.
 const AT_A_TIME: usize = 1 << 22;
@@ -24,6 +24,40 @@ const NEGLIGIBLE: f64 = 1e-20;
 /// # Errors
 /// If there is not one entry of `targets` a token, none is a token, or one is outside the vocabulary.
 pub fn next_token_loss<E: Element>(x: &Tensor, targets: &[Option<u32>], head: &FrozenLinear<E>) -> Result<Tensor> {
+    let predicted = predictions(x, targets, head)?;
+    let op = Op { head: head.clone(), predicted, tracked: x.track_op(), gradient: OnceLock::new() };
+    x.contiguous()?.apply_op1(op)
+}
+
+/// Sum of `−log softmax(head(x))[target]` in nats over the tokens that have a target, and of how many the target was the
+/// likeliest; nothing is tracked.
+///
+/// # Errors
+/// As [`next_token_loss`].
+pub fn next_token_scores<E: Element>(
+    x: &Tensor,
+    targets: &[Option<u32>],
+    head: &FrozenLinear<E>,
+) -> Result<(f64, u64)> {
+    let predicted = predictions(x, targets, head)?;
+    let (x, width, vocabulary) = (x.contiguous()?, head.inputs(), head.outputs());
+    let x = values::<E>(&x)?;
+    let (mut loss, mut correct) = (0.0, 0);
+    for targets in predicted.chunks((AT_A_TIME / vocabulary).max(1)) {
+        let rows = targets.iter().flat_map(|&(row, _)| &x[row * width..(row + 1) * width]);
+        let logits = head.output(&rows.copied().collect::<Vec<E>>())?;
+        for (row, &(_, target)) in logits.chunks_exact(vocabulary).zip(targets) {
+            let highest = highest(row);
+            let total: f64 = row.iter().map(|&logit| Scalar::to_f64(logit - highest).exp()).sum();
+            loss += total.ln() - Scalar::to_f64(row[target] - highest);
+            correct += u64::from(row.iter().position(|&logit| logit >= highest) == Some(target));
+        }
+    }
+    Ok((loss, correct))
+}
+
+/// Token and target of every prediction.
+fn predictions<E: Element>(x: &Tensor, targets: &[Option<u32>], head: &FrozenLinear<E>) -> Result<Vec<(usize, usize)>> {
     let tokens = rows_of(head.name(), x, head.inputs())?;
     if tokens != targets.len() {
         bail!("{}: {} targets for {tokens} tokens", head.name(), targets.len());
@@ -40,8 +74,7 @@ pub fn next_token_loss<E: Element>(x: &Tensor, targets: &[Option<u32>], head: &F
     if predicted.is_empty() {
         bail!("{}: no token has a target", head.name());
     }
-    let op = Op { head: head.clone(), predicted, tracked: x.track_op(), gradient: OnceLock::new() };
-    x.contiguous()?.apply_op1(op)
+    Ok(predicted)
 }
 
 struct Op<E> {

@@ -1,0 +1,76 @@
+//! The run of a task of text: which matrices are adapted and how, and how rounds are trained and joined.
+
+use packfed_coordinator::config::{
+    LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
+};
+use packfed_coordinator::optimizer::ServerOptimizer;
+use packfed_protocol::Digest;
+use packfed_worker::model::{Kind, MatrixSpec};
+
+use crate::options::Options;
+
+/// How packfed trains a transformer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TextRun {
+    /// Edge of the blocks of attention and feed-forward matrices.
+    pub block: usize,
+    /// Residual positions of such a block.
+    pub residual: usize,
+    /// Edge of the classifier's blocks, which use all their positions.
+    pub head_block: usize,
+    /// Local training of a round.
+    pub training: TrainingTable,
+    /// The server optimizer.
+    pub optimizer: ServerOptimizer,
+    /// Levels of a step's root mean square on the way down.
+    pub levels: f64,
+    /// How words are packed.
+    pub profile: ProfileName,
+}
+
+/// A wave stays below 2^6, far above what training reaches.
+const GAIN_EXPONENT: i8 = 6;
+/// Steps that the coordinator remembers.
+const HISTORY: u32 = 64;
+/// Time-outs: long, so that only a dead worker meets them.
+const TIMEOUT_MS: u64 = 600_000;
+
+impl TextRun {
+    /// The run on a base with these matrices.
+    #[must_use]
+    pub fn config(&self, name: &str, options: &Options, matrices: &[MatrixSpec], base: Digest) -> RunConfig {
+        let layer = |matrix: &MatrixSpec| {
+            let head = matrix.kind == Kind::Head;
+            LayerTable {
+                name: matrix.name.clone(),
+                rows: matrix.outputs,
+                cols: matrix.inputs,
+                block: if head { self.head_block } else { self.block },
+                residual: if head { self.head_block * self.head_block } else { self.residual },
+                gain_exponent: GAIN_EXPONENT,
+            }
+        };
+        RunConfig {
+            run: RunTable {
+                name: name.into(),
+                seed: options.seed,
+                base,
+                rounds: options.rounds,
+                examples_max: 1 << 16,
+                profile: self.profile,
+                levels: self.levels,
+                history: HISTORY,
+            },
+            layers: matrices.iter().map(layer).collect(),
+            training: self.training,
+            selection: SelectionTable { goal: options.workers, min: options.cohort, timeout_ms: TIMEOUT_MS },
+            reporting: ReportingTable {
+                goal: options.cohort,
+                min: options.cohort.div_ceil(2),
+                timeout_ms: TIMEOUT_MS,
+                over_selection: 0,
+            },
+            server_optimizer: self.optimizer,
+        }
+    }
+}
