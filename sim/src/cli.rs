@@ -1,7 +1,7 @@
 //! Flags and subcommands of `sim`, and what each prints.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,6 +15,8 @@ use packfed_sim::options::{Options, UNEVEN, digits_run};
 use packfed_sim::partition::Partition;
 use packfed_sim::progress::Progress;
 use packfed_sim::task::Task;
+use packfed_sim::text::Texts;
+use packfed_sim::text::run::{BANKING77, SHAKESPEARE};
 use packfed_sim::{parallel, process_fleet, report, table};
 
 /// Simulate federated fine-tuning, and measure packfed beside dense and LoRA FedAvg.
@@ -68,24 +70,24 @@ struct PrepareArgs {
 /// What a fleet is.
 #[derive(Debug, Args)]
 struct FleetSize {
-    /// Rounds to commit.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    rounds: u64,
-    /// Workers of the fleet.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    workers: u32,
-    /// Workers of a round.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    cohort: u32,
+    /// Rounds to commit [default: 60; banking77 and shakespeare 16].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    rounds: Option<u64>,
+    /// Workers of the fleet [default: 50; shakespeare as many as there are characters].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    workers: Option<u32>,
+    /// Workers of a round [default: 10; banking77 and shakespeare 4].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    cohort: Option<u32>,
     /// The number that all randomness follows from; the same seed gives the same digest.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
     seed: u64,
     /// How the examples are spread over the workers.
     #[arg(long, value_enum, default_value_t = PartitionName::Dirichlet)]
     partition: PartitionName,
-    /// How packfed's words are packed.
-    #[arg(long, value_enum, default_value_t = Words::Plain)]
-    profile: Words,
+    /// How packfed's words are packed [default: plain; banking77 and shakespeare nibble].
+    #[arg(long, value_enum)]
+    profile: Option<Words>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -105,8 +107,14 @@ enum PartitionName {
 }
 
 impl FleetSize {
-    fn options(&self) -> Result<Options> {
-        let &Self { rounds, workers, cohort, seed, partition, profile } = self;
+    /// What was asked for, and what the task takes for the rest.
+    fn options(&self, task: TaskName) -> Result<Options> {
+        let &Self { seed, partition, .. } = self;
+        let text = task != TaskName::Digits;
+        let rounds = self.rounds.unwrap_or(if text { 16 } else { 60 });
+        let workers = self.workers.unwrap_or(if task == TaskName::Shakespeare { 1_000 } else { 50 });
+        let cohort = self.cohort.unwrap_or(if text { 4 } else { 10 });
+        let profile = self.profile.unwrap_or(if text { Words::Nibble } else { Words::Plain });
         let partition = match partition {
             PartitionName::Dirichlet => UNEVEN,
             PartitionName::Iid => Partition::Iid,
@@ -125,6 +133,12 @@ struct RunArgs {
     /// What to train.
     #[arg(long, value_enum, default_value_t = TaskName::Digits)]
     task: TaskName,
+    /// The base model of a task of text: a Hugging Face folder or a GGUF file.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// The folder with the texts of the task: banking77-train.csv and banking77-test.csv, or tinyshakespeare.txt.gz.
+    #[arg(long)]
+    data: Option<PathBuf>,
     #[command(flatten)]
     size: FleetSize,
     /// Where report.html and results.csv go.
@@ -142,6 +156,10 @@ struct RunArgs {
 enum TaskName {
     /// 10,000 digit images; an MLP 784-252-252-10 adapts to inverted, rotated ones.
     Digits,
+    /// Questions to a bank in 77 intents; an encoder learns to tell them apart. Needs --model and --data.
+    Banking77,
+    /// Plays, a worker for every character; a decoder learns to speak like them. Needs --model and --data.
+    Shakespeare,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -169,7 +187,7 @@ impl Cli {
 
 impl FleetArgs {
     fn run(self) -> Result<()> {
-        let options = self.size.options()?;
+        let options = self.size.options(TaskName::Digits)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         let seen = interrupted.clone();
         // The terminal tells the fleet's processes as well; they end, and what waits for them goes on below.
@@ -192,7 +210,7 @@ impl FleetArgs {
 
 impl PrepareArgs {
     fn run(self) -> Result<()> {
-        let options = self.size.options()?;
+        let options = self.size.options(TaskName::Digits)?;
         let empty = std::fs::read_dir(&self.folder).map_or(true, |mut entries| entries.next().is_none());
         let folder = self.folder.display();
         ensure!(empty, "folder {folder} is not empty; name another one, nothing was written");
@@ -214,10 +232,22 @@ impl PrepareArgs {
 
 impl RunArgs {
     fn run(self) -> Result<()> {
-        let options = self.size.options()?;
-        let methods = self.methods()?;
-        let TaskName::Digits = self.task;
-        let results = compare::digits(&options, &methods, &Progress::new(self.json))?;
+        let options = self.size.options(self.task)?;
+        let (methods, progress) = (self.methods()?, Progress::new(self.json));
+        let results = match self.task {
+            TaskName::Digits => compare::digits(&options, &methods, &progress)?,
+            TaskName::Banking77 => {
+                let (model, data) = self.paths()?;
+                let texts = Texts::banking77(model, data, &options)?;
+                compare::text(&texts, &BANKING77, &options, &methods, &progress)?
+            }
+            TaskName::Shakespeare => {
+                let (model, data) = self.paths()?;
+                let texts = Texts::shakespeare(model, data, &options)?;
+                let options = Options { workers: u32::try_from(texts.shards.len())?, ..options };
+                compare::text(&texts, &SHAKESPEARE, &options, &methods, &progress)?
+            }
+        };
         report::write(&results, &self.out).context("writing the report; choose another folder with --out")?;
         if self.json {
             println!("{}", results.to_json());
@@ -226,6 +256,15 @@ impl RunArgs {
             println!("report: {}", self.out.join("report.html").display());
         }
         Ok(())
+    }
+
+    /// The model and the data of a task of text.
+    fn paths(&self) -> Result<(&Path, &Path)> {
+        let name = self.task.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let need = |flag: &str, what: &str| format!("the task {name} needs {flag}: {what}; see the README");
+        let model = self.model.as_deref().with_context(|| need("--model", "the folder or file of its base model"))?;
+        let data = self.data.as_deref().with_context(|| need("--data", "the folder of its texts"))?;
+        Ok((model, data))
     }
 
     fn methods(&self) -> Result<Vec<Method>> {

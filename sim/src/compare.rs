@@ -1,6 +1,6 @@
 //! packfed beside its baselines on one task: the main job of the simulator.
 
-use packfed_coordinator::config::ConfigError;
+use packfed_coordinator::config::{ConfigError, TrainingTable};
 use packfed_worker::local::LocalSteps;
 use packfed_worker::task::TaskError;
 use thiserror::Error;
@@ -14,6 +14,9 @@ use crate::packed;
 use crate::progress::Progress;
 use crate::results::{MethodResult, Results};
 use crate::task::{SetupError, Task};
+use crate::text::Texts;
+use crate::text::flat::{Adaptation, FlatText};
+use crate::text::run::TextRun;
 use crate::virtual_fleet::FleetError;
 
 /// A method to run beside packfed.
@@ -101,4 +104,33 @@ pub fn digits(options: &Options, methods: &[Method], progress: &Progress) -> Res
         records.push(method.run(&task, options, progress)?);
     }
     Ok(Results { task: "digits".into(), seed: options.seed, metric: task.metric(), methods: records })
+}
+
+/// Runs packfed and the named baselines on a task of text.
+///
+/// # Errors
+/// If the plan is out of bounds or a method fails.
+pub fn text(
+    texts: &Texts,
+    run: &TextRun,
+    options: &Options,
+    methods: &[Method],
+    progress: &Progress,
+) -> Result<Results, CompareError> {
+    let plan = run.config(options, texts.model.matrices(), texts.base_digest()).plan()?;
+    let mut records = vec![packed::run(texts, options, plan, progress)?];
+    for method in methods {
+        let (adaptation, rates) = match method {
+            Method::Dense => (Adaptation::Dense, run.dense_rates),
+            Method::LoraR4 => (Adaptation::LowRank(4), run.lora_rates),
+            Method::LoraR8 => (Adaptation::LowRank(8), run.lora_rates),
+        };
+        let (model, initial) =
+            FlatText::new(texts.model.clone(), adaptation, &options.run_seed()).map_err(TaskError::from)?;
+        let TrainingTable { steps, batch, learning_rate } = run.training;
+        let steps = LocalSteps { steps, batch, learning_rate };
+        let baseline = Baseline { name: method.name(), model, initial, rates, steps, optimizer: run.optimizer };
+        records.push(baseline.run(texts, options, progress)?);
+    }
+    Ok(Results { task: run.name.into(), seed: options.seed, metric: texts.metric(), methods: records })
 }

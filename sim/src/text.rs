@@ -3,6 +3,7 @@
 pub mod banking77;
 pub mod flat;
 pub mod run;
+pub mod shakespeare;
 mod trained;
 
 use std::path::Path;

@@ -28,5 +28,6 @@ pub mod session;
 pub mod task;
 pub mod text;
 pub mod text_task;
+pub mod tiny;
 pub mod trainer;
 pub mod weight;

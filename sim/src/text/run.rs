@@ -1,8 +1,6 @@
 //! The run of a task of text: which matrices are adapted and how, and how rounds are trained and joined.
 
-use packfed_coordinator::config::{
-    LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
-};
+use packfed_coordinator::config::{LayerTable, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable};
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::Digest;
 use packfed_worker::model::{Kind, MatrixSpec};
@@ -12,6 +10,8 @@ use crate::options::Options;
 /// How packfed trains a transformer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TextRun {
+    /// Name of the task.
+    pub name: &'static str,
     /// Edge of the blocks of attention and feed-forward matrices.
     pub block: usize,
     /// Residual positions of such a block.
@@ -24,9 +24,37 @@ pub struct TextRun {
     pub optimizer: ServerOptimizer,
     /// Levels of a step's root mean square on the way down.
     pub levels: f64,
-    /// How words are packed.
-    pub profile: ProfileName,
+    /// Learning rates that dense FedAvg tries.
+    pub dense_rates: &'static [f32],
+    /// Learning rates that LoRA FedAvg tries.
+    pub lora_rates: &'static [f32],
 }
+
+/// 77 intents on a small encoder.
+pub const BANKING77: TextRun = TextRun {
+    name: "banking77",
+    block: 64,
+    residual: 56,
+    head_block: 4,
+    training: TrainingTable { steps: 6, batch: 32, learning_rate: 0.03 },
+    optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
+    levels: 1.0,
+    dense_rates: &[2.5e-4, 5e-4, 1e-3],
+    lora_rates: &[1.5e-3, 3e-3, 6e-3],
+};
+
+/// Plays on a small decoder.
+pub const SHAKESPEARE: TextRun = TextRun {
+    name: "shakespeare",
+    block: 64,
+    residual: 56,
+    head_block: 4,
+    training: TrainingTable { steps: 8, batch: 2, learning_rate: 0.005 },
+    optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
+    levels: 1.0,
+    dense_rates: &[2e-5, 5e-5, 1e-4],
+    lora_rates: &[2e-4, 5e-4, 1e-3],
+};
 
 /// A wave stays below 2^6, far above what training reaches.
 const GAIN_EXPONENT: i8 = 6;
@@ -38,7 +66,7 @@ const TIMEOUT_MS: u64 = 600_000;
 impl TextRun {
     /// The run on a base with these matrices.
     #[must_use]
-    pub fn config(&self, name: &str, options: &Options, matrices: &[MatrixSpec], base: Digest) -> RunConfig {
+    pub fn config(&self, options: &Options, matrices: &[MatrixSpec], base: Digest) -> RunConfig {
         let layer = |matrix: &MatrixSpec| {
             let head = matrix.kind == Kind::Head;
             LayerTable {
@@ -52,12 +80,12 @@ impl TextRun {
         };
         RunConfig {
             run: RunTable {
-                name: name.into(),
+                name: self.name.into(),
                 seed: options.seed,
                 base,
                 rounds: options.rounds,
                 examples_max: 1 << 16,
-                profile: self.profile,
+                profile: options.profile,
                 levels: self.levels,
                 history: HISTORY,
             },
