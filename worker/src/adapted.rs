@@ -31,9 +31,10 @@ pub struct AdaptedLinear<E> {
     frozen: Arc<Frozen<E>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Frozen<E> {
     base: FrozenLinear<E>,
+    below: Option<Fixed<E>>,
     direct: Arc<Direct<E>>,
     lanes: Vec<E>,
     /// For every slot of the window, the lane of the layer that it trains; `None` where a block has none.
@@ -41,6 +42,13 @@ struct Frozen<E> {
     blocks: usize,
     width: usize,
     trained: Trained<E>,
+}
+
+/// A Δ that is not trained.
+#[derive(Clone, Debug)]
+struct Fixed<E> {
+    direct: Arc<Direct<E>>,
+    coefficients: Coefficients<E>,
 }
 
 impl<E: Element> AdaptedLinear<E> {
@@ -61,6 +69,7 @@ impl<E: Element> AdaptedLinear<E> {
         }
         let frozen = Frozen {
             base,
+            below: None,
             trained: direct.trained(&window),
             direct,
             lanes,
@@ -69,6 +78,20 @@ impl<E: Element> AdaptedLinear<E> {
             width: window.width(),
         };
         Self { frozen: Arc::new(frozen) }
+    }
+
+    /// The same layer with a fixed Δ beneath its own: the global model under a worker's private lanes.
+    ///
+    /// # Panics
+    /// If the layer of that Δ has another shape.
+    #[must_use]
+    pub fn over(mut self, layer: &Layer, direct: Arc<Direct<E>>, lanes: &[E]) -> Self {
+        let frozen = Arc::make_mut(&mut self.frozen);
+        let (spec, base) = (layer.spec(), &frozen.base);
+        assert_eq!((base.outputs(), base.inputs()), (spec.rows, spec.cols), "the base weight of {}", spec.name);
+        let coefficients = direct.coefficients(lanes);
+        frozen.below = Some(Fixed { direct, coefficients });
+        self
     }
 
     /// Shape of the delta that [`AdaptedLinear::forward`] takes: blocks × lanes of the window.
@@ -95,12 +118,12 @@ impl<E: Element> AdaptedLinear<E> {
 
 impl<E: Element> Frozen<E> {
     /// Adds `Δ·x` to `y`; what every group of tokens keeps for the backward pass.
-    fn add_delta(&self, coefficients: &Coefficients<E>, x: &[E], y: &mut [E]) -> Vec<Spectrum<E>> {
+    fn add_delta(&self, delta: &Direct<E>, coefficients: &Coefficients<E>, x: &[E], y: &mut [E]) -> Vec<Spectrum<E>> {
         let (x, y) = (x.chunks(GROUP * self.base.inputs()), y.chunks_mut(GROUP * self.base.outputs()));
         let groups: Vec<_> = x.zip(y).collect();
         let add = |(x, y): (&[E], &mut [E])| {
             let mut spectrum = Spectrum::default();
-            self.direct.forward(coefficients, x, y, &mut spectrum);
+            delta.forward(coefficients, x, y, &mut spectrum);
             spectrum
         };
         if rayon::current_num_threads() == 1 {
@@ -109,22 +132,24 @@ impl<E: Element> Frozen<E> {
         groups.into_par_iter().map(add).collect()
     }
 
-    /// Gradients of the window's lanes; Δ's part of the input's gradient is added to `dx`, where that is asked for.
-    fn delta_gradients(&self, (coefficients, spectra): &Kept<E>, g: &[E], dx: Option<&mut [E]>) -> Vec<E> {
+    /// Gradients of the lanes that are trained; Δ's part of the input's gradient is added to `dx`, where that is asked
+    /// for.
+    fn delta_gradients(&self, delta: &Applied<'_, E>, g: &[E], dx: Option<&mut [E]>) -> Vec<E> {
+        let Applied { direct, coefficients, spectra, trained } = *delta;
         let g = g.chunks(GROUP * self.base.outputs());
         let dx: Vec<Option<&mut [E]>> = match dx {
             Some(dx) => dx.chunks_mut(GROUP * self.base.inputs()).map(Some).collect(),
             None => spectra.iter().map(|_| None).collect(),
         };
         let groups: Vec<_> = spectra.iter().zip(g).zip(dx).collect();
-        let gradient =
-            |((spectrum, g), dx): Group<'_, E>| self.direct.backward(coefficients, spectrum, g, &self.trained, dx);
+        let gradient = |((spectrum, g), dx): Group<'_, E>| direct.backward(coefficients, spectrum, g, trained, dx);
         let parts: Vec<Vec<E>> = if rayon::current_num_threads() == 1 {
             groups.into_iter().map(gradient).collect()
         } else {
             groups.into_par_iter().map(gradient).collect()
         };
-        let mut lanes = vec![<E as Scalar>::ZERO; self.blocks * self.width];
+        let mut parts = parts.into_iter();
+        let mut lanes = parts.next().unwrap_or_else(|| vec![<E as Scalar>::ZERO; self.blocks * self.width]);
         for part in parts {
             lanes.iter_mut().zip(part).for_each(|(lane, part)| *lane += part);
         }
@@ -132,11 +157,25 @@ impl<E: Element> Frozen<E> {
     }
 }
 
-/// Of a group of tokens: the input's spectrum, the output's gradient, and where the input's gradient goes.
-type Group<'a, E> = ((&'a Spectrum<E>, &'a [E]), Option<&'a mut [E]>);
+/// One Δ as the forward pass applied it.
+#[derive(Clone, Copy)]
+struct Applied<'a, E> {
+    direct: &'a Direct<E>,
+    coefficients: &'a Coefficients<E>,
+    spectra: &'a [Spectrum<E>],
+    trained: &'a Trained<E>,
+}
 
-/// Coefficients and the input's spectra, from the forward pass for the backward.
-type Kept<E> = (Coefficients<E>, Vec<Spectrum<E>>);
+/// What the forward pass leaves for the backward.
+struct Kept<E> {
+    coefficients: Coefficients<E>,
+    spectra: Vec<Spectrum<E>>,
+    /// Of the Δ beneath, none where there is none.
+    below: Vec<Spectrum<E>>,
+}
+
+/// A group's spectrum, output gradient and input gradient.
+type Group<'a, E> = ((&'a Spectrum<E>, &'a [E]), Option<&'a mut [E]>);
 
 struct Op<E> {
     frozen: Arc<Frozen<E>>,
@@ -175,8 +214,11 @@ impl<E: Element> CustomOp2 for Op<E> {
         }
         let coefficients = frozen.direct.coefficients(&lanes);
         let mut y = frozen.base.output(x)?;
-        let spectra = frozen.add_delta(&coefficients, x, &mut y);
-        if self.kept.set((coefficients, spectra)).is_err() {
+        let below = frozen.below.as_ref();
+        let below =
+            below.map_or_else(Vec::new, |fixed| frozen.add_delta(&fixed.direct, &fixed.coefficients, x, &mut y));
+        let spectra = frozen.add_delta(&frozen.direct, &coefficients, x, &mut y);
+        if self.kept.set(Kept { coefficients, spectra, below }).is_err() {
             bail!("{}: one op runs forward once", frozen.base.name());
         }
         let shape = Shape::from((y.len() / frozen.base.outputs(), frozen.base.outputs()));
@@ -196,7 +238,14 @@ impl<E: Element> CustomOp2 for Op<E> {
             frozen.base.add_gradient(&g, &mut dx)?;
             input = Some(dx);
         }
-        let lanes = frozen.delta_gradients(kept, &g, input.as_deref_mut());
+        if let (Some(Fixed { direct, coefficients }), Some(dx)) = (&frozen.below, input.as_deref_mut()) {
+            let trained = &Trained::default();
+            let fixed = Applied { direct, coefficients, spectra: &kept.below, trained };
+            frozen.delta_gradients(&fixed, &g, Some(dx));
+        }
+        let Kept { coefficients, spectra, .. } = kept;
+        let own = Applied { direct: &frozen.direct, coefficients, spectra, trained: &frozen.trained };
+        let lanes = frozen.delta_gradients(&own, &g, input.as_deref_mut());
         let input = input.map(|dx| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?;
         Ok((input, Some(Tensor::from_vec(lanes, delta.shape(), delta.device())?)))
     }
@@ -312,6 +361,32 @@ mod tests {
         for (ours, theirs) in ours.iter().zip(&theirs) {
             let error = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(error < 1e-9, "{what}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_fixed_delta_beneath_adds_to_outputs_and_input_gradients_and_trains_nothing() {
+        let above = fixture(10, 12, 4);
+        let spec = LayerSpec { name: "p".into(), rows: 10, cols: 12, block: 6, residual: 5, gain_exponent: 4 };
+        let private = Layout::new(&Seed::from_number(8), vec![spec]).unwrap();
+        let layer = &private.layers()[0];
+        let (direct, lanes) = (Arc::new(Direct::new(layer)), noise(9, private.lanes()));
+        let identity: Vec<f64> = (0..144).map(|n| f64::from(u8::from(n / 12 == n % 12))).collect();
+        let mut columns = vec![0.0; 120];
+        direct.forward(&direct.coefficients(&lanes), &identity, &mut columns, &mut Spectrum::default());
+        let fixed = Fixture::tensor(columns, 10).t().unwrap();
+        let linear = above.linear.clone().over(layer, direct, &lanes);
+        let x = Var::from_tensor(&random::<f64>(4, &[TOKENS, 12], 1.0)).unwrap();
+        let delta = Var::zeros(linear.delta_shape(), candle_core::DType::F64, &Device::Cpu).unwrap();
+        let run = |linear: &AdaptedLinear<f64>, extra: &Tensor| {
+            let y = (linear.forward(&x, &delta).unwrap() + x.matmul(&extra.t().unwrap()).unwrap()).unwrap();
+            let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            [&y, grads.get(&x).unwrap(), grads.get(&delta).unwrap()]
+                .map(|t| t.flatten_all().unwrap().to_vec1::<f64>().unwrap())
+        };
+        let (found, expected) = (run(&linear, &fixed.zeros_like().unwrap()), run(&above.linear, &fixed));
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((found - expected).abs() < 1e-9 * (1.0 + expected.abs()), "{found} {expected}");
         }
     }
 

@@ -21,6 +21,10 @@ const HEADS: usize = 4;
 const KEY_HEADS: usize = 2;
 /// Longest text in tokens.
 const POSITIONS: usize = 128;
+/// The encoder's special tokens, by id.
+const MARKS: [&str; 4] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"];
+/// Ends a decoder's text.
+const END: &str = "<end>";
 
 /// Writes an encoder: `config.json`, `tokenizer.json` and `model.safetensors`, for texts of ASCII letters and digits.
 ///
@@ -54,8 +58,9 @@ pub fn write_bert(folder: &Path, seed: &Seed) -> io::Result<()> {
     });
     let ids: serde_json::Map<String, Value> =
         vocabulary.into_iter().enumerate().map(|(id, piece)| (piece, id.into())).collect();
+    let marks = (0..MARKS.len()).map(|id| added(id, MARKS[id])).collect::<Vec<Value>>();
     let tokenizer = json!({
-        "version": "1.0", "added_tokens": [],
+        "version": "1.0", "added_tokens": marks,
         "normalizer": { "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
             "strip_accents": null, "lowercase": true },
         "pre_tokenizer": { "type": "BertPreTokenizer" },
@@ -97,10 +102,8 @@ pub fn write_llama(folder: &Path, seed: &Seed) -> io::Result<()> {
     });
     let ids: serde_json::Map<String, Value> =
         vocabulary.into_iter().enumerate().map(|(id, token)| (token, id.into())).collect();
-    let end = json!({ "id": 256, "content": "<end>", "single_word": false, "lstrip": false, "rstrip": false,
-        "normalized": false, "special": true });
     let tokenizer = json!({
-        "version": "1.0", "added_tokens": [end], "normalizer": null,
+        "version": "1.0", "added_tokens": [added(256, END)], "normalizer": null,
         "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
         "post_processor": null,
         "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
@@ -109,11 +112,21 @@ pub fn write_llama(folder: &Path, seed: &Seed) -> io::Result<()> {
     write(folder, &config, &tokenizer, tensors, seed)
 }
 
+/// A special token of a vocabulary.
+fn added(id: usize, content: &str) -> Value {
+    json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true })
+}
+
 /// Marks, then every letter and digit, alone and inside a word.
 fn pieces() -> Vec<String> {
     let letters = || ('a'..='z').chain('0'..='9');
-    let marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(str::to_owned);
-    marks.into_iter().chain(letters().map(String::from)).chain(letters().map(|c| format!("##{c}"))).collect()
+    MARKS
+        .map(str::to_owned)
+        .into_iter()
+        .chain(letters().map(String::from))
+        .chain(letters().map(|c| format!("##{c}")))
+        .collect()
 }
 
 /// Every byte as byte-level vocabularies spell it (Radford et al., 2019), then the end of a text.
@@ -129,7 +142,7 @@ fn bytes() -> Vec<String> {
         };
         char::from_u32(code).map(String::from).unwrap_or_default()
     });
-    spelled.chain(["<end>".to_owned()]).collect()
+    spelled.chain([END.to_owned()]).collect()
 }
 
 fn write(

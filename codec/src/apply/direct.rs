@@ -202,6 +202,13 @@ impl<S: Scalar> Direct<S> {
     }
 }
 
+impl<S> Default for Trained<S> {
+    /// No lane at all.
+    fn default() -> Self {
+        Self { rows: Vec::new(), slots: Vec::new(), lanes: 0 }
+    }
+}
+
 impl<S: Scalar> Trained<S> {
     /// Gradients of the lanes, by slot, from those of the products.
     fn lanes(&self, products: &[S]) -> Vec<S> {
