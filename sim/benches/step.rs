@@ -43,14 +43,12 @@ fn step(criterion: &mut Criterion) {
     let job = Job {
         state: Arc::new(State::zero(plan.layout().clone())),
         window: Window::new(plan.raw().profile, 0),
-        steps: STEPS,
-        batch: BATCH,
-        learning_rate: plan.raw().training.learning_rate,
+        local: LocalSteps::adam(STEPS, BATCH, plan.raw().training.learning_rate),
         seed,
     };
     group.bench_function("packfed", |bencher| bencher.iter(|| trainer.train(&job).expect("it trains")));
 
-    let steps = LocalSteps { steps: STEPS, batch: BATCH, learning_rate: 1e-3 };
+    let steps = LocalSteps::adam(STEPS, BATCH, 1e-3);
     let (dense, parameters) = DenseModel::new(&task.base);
     group.bench_function("dense", |bencher| {
         bencher.iter(|| dense.train(&parameters, &examples, &seed, steps).expect("it trains"));

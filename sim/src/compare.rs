@@ -1,6 +1,6 @@
 //! packfed beside its baselines on one task: the main job of the simulator.
 
-use packfed_coordinator::config::{ConfigError, TrainingTable};
+use packfed_coordinator::config::ConfigError;
 use packfed_worker::local::LocalSteps;
 use packfed_worker::task::TaskError;
 use thiserror::Error;
@@ -87,7 +87,7 @@ impl Method {
 }
 
 fn baseline<'a, M>(name: &'a str, model: M, initial: Vec<f32>, rates: &'a [f32]) -> Baseline<'a, M> {
-    let steps = LocalSteps { steps: STEPS, batch: BATCH, learning_rate: rates[0] };
+    let steps = LocalSteps::adam(STEPS, BATCH, rates[0]);
     Baseline { name, model, initial, rates, steps, optimizer: SERVER_OPTIMIZER }
 }
 
@@ -127,8 +127,7 @@ pub fn text(
         };
         let (model, initial) =
             FlatText::new(texts.model.clone(), adaptation, &options.run_seed()).map_err(TaskError::from)?;
-        let TrainingTable { steps, batch, learning_rate } = run.training;
-        let steps = LocalSteps { steps, batch, learning_rate };
+        let steps = LocalSteps::adam(run.training.steps, run.training.batch, run.training.learning_rate);
         let baseline = Baseline { name: method.name(), model, initial, rates, steps, optimizer: run.optimizer };
         records.push(baseline.run(texts, options, progress)?);
     }

@@ -55,7 +55,7 @@ pub enum SetupError {
 /// Widths of the perceptron's hidden layers.
 const HIDDEN: [usize; 2] = [252, 252];
 /// Steps of pre-training: five passes over 4,000 images.
-const PRETRAIN: LocalSteps = LocalSteps { steps: 625, batch: 32, learning_rate: 1e-3 };
+const PRETRAIN: LocalSteps = LocalSteps::adam(625, 32, 1e-3);
 
 impl Task {
     /// Pre-trains the base and spreads the fleet's images over workers.

@@ -300,7 +300,7 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
 
     fn begin_training(&mut self, worker: usize, round: Round, job: Job) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a duration in milliseconds")]
-        let duration = (f64::from(job.steps) * self.devices.step_ms as f64 * self.speeds[worker]) as u64;
+        let duration = (f64::from(job.local.steps) * self.devices.step_ms as f64 * self.speeds[worker]) as u64;
         self.number += 1;
         let ends = self.now.plus(duration);
         self.training.push(Training { ends, number: self.number, worker, round, job });

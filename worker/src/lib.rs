@@ -7,7 +7,6 @@
 //! [`session::Session`] and [`replica::Replica`] are pure; the trainer is Candle over codec's kernels; the
 //! client and the binary are the shell. A worker never learns who else takes part.
 
-pub mod adam;
 pub mod adapted;
 pub mod adopted;
 pub mod client;

@@ -1,49 +1,92 @@
-//! The local loop that every method shares: a loss of every batch, and Adam.
+//! The local loop that every method shares: gradients of every step's examples, and an optimizer.
 //!
 //! packfed's trainers and the simulator's baselines differ in what they track and how they run a
-//! model forward, and in nothing else. What a batch is, is its caller's business.
+//! model forward, and in nothing else. What an example is, is its caller's business.
+
+mod gradients;
+mod optimizer;
+mod training;
 
 use candle_core::{Device, Result as TensorResult, Tensor, Var};
 
-use crate::adam::Adam;
-use crate::task::TaskError;
+pub use optimizer::{LocalOptimizer, Optimizer};
 
-/// How long and how fast to train.
-#[derive(Clone, Copy, Debug)]
+use crate::task::TaskError;
+use training::Training;
+
+/// How a round trains; the same on every machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LocalSteps {
     /// Optimizer steps.
     pub steps: u32,
     /// Examples of one step.
     pub batch: u32,
-    /// Adam's rate.
+    /// The optimizer's rate.
     pub learning_rate: f32,
+    /// How a gradient becomes a step.
+    pub optimizer: LocalOptimizer,
+    /// Step n of the first so many, from 1, has n/`warmup` of the rate.
+    pub warmup: u32,
+    /// The longest that a step's gradient may be in Euclidean norm, over all variables; a longer one is shortened.
+    pub clip_norm: Option<f32>,
+}
+
+/// The loss of some examples, which may be summed up with that of others.
+#[derive(Clone, Debug)]
+pub struct MeanLoss {
+    /// The mean over its terms: a scalar, tracked back to what is trained.
+    pub mean: Tensor,
+    /// How many terms it is the mean of: examples where each has one, predicted tokens of a language model.
+    pub terms: usize,
+}
+
+/// What local training came to, beside the variables' values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LocalOutcome {
+    /// Steps done.
+    pub steps: u32,
+    /// Mean loss over them.
+    pub loss: f32,
 }
 
 impl LocalSteps {
-    /// Runs the steps on `variables`; `next` draws a batch of some examples, `loss` maps it to its mean loss. Returns
-    /// the mean loss over the steps.
-    ///
-    /// # Errors
-    /// If a tensor operation fails or a loss is not finite; the variables are then not to be used.
-    pub fn run<B>(
-        &self,
-        variables: Vec<Var>,
-        mut next: impl FnMut(usize) -> TensorResult<B>,
-        loss: impl Fn(&B) -> TensorResult<Tensor>,
-    ) -> Result<f32, TaskError> {
-        let mut adam = Adam::new(variables, self.learning_rate);
-        let mut total = 0.0;
-        for step in 0..self.steps {
-            let loss = loss(&next(self.batch as usize)?)?;
-            let value: f32 = loss.to_scalar()?;
-            if !value.is_finite() {
-                return Err(TaskError::NotFinite { step, loss: value });
-            }
-            adam.step(&loss.backward()?)?;
-            total += value;
+    /// Adam at one rate from the first step to the last.
+    #[must_use]
+    pub const fn adam(steps: u32, batch: u32, learning_rate: f32) -> Self {
+        Self { steps, batch, learning_rate, optimizer: LocalOptimizer::ADAM, warmup: 0, clip_norm: None }
+    }
+
+    /// The rate of a step, from 0.
+    #[must_use]
+    pub fn rate(&self, step: u32) -> f32 {
+        let number = step.saturating_add(1);
+        if number >= self.warmup {
+            return self.learning_rate;
         }
         #[expect(clippy::cast_precision_loss, reason = "a few steps")]
-        Ok(total / self.steps.max(1) as f32)
+        let share = number as f32 / self.warmup as f32;
+        self.learning_rate * share
+    }
+
+    /// Runs the steps on `variables`. `order` gives a step's examples, given how many; `loss` maps examples to their
+    /// loss. At most `micro_batch` examples (and at least one) go through the model at once: a step is that of its
+    /// whole batch, to rounding, and its examples do not depend on how it is cut.
+    ///
+    /// # Errors
+    /// If a tensor operation fails, or a loss, a gradient or a variable is not finite; the variables are then not to
+    /// be used.
+    pub fn run(
+        &self,
+        variables: &[Var],
+        mut order: impl FnMut(usize) -> Vec<usize>,
+        loss: impl Fn(&[usize]) -> TensorResult<MeanLoss>,
+        micro_batch: usize,
+    ) -> Result<LocalOutcome, TaskError> {
+        let mut training = Training::new(*self, variables);
+        for _ in 0..self.steps {
+            training.step(&order(self.batch as usize), &loss, micro_batch)?;
+        }
+        Ok(training.outcome())
     }
 }
 
@@ -75,3 +118,6 @@ pub fn variables(shapes: &[(usize, usize)], mut values: &[f32]) -> TensorResult<
     }
     Ok(variables)
 }
+
+#[cfg(test)]
+mod tests;

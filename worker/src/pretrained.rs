@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::adapted::AdaptedLinear;
 use crate::data::TokenExample;
 use crate::files::{Family, ModelFileError, ModelFiles};
+use crate::local::MeanLoss;
 use crate::loss::cross_entropy;
 use crate::model::bert::{Bert, Classifier};
 use crate::model::linears::{Linear, Linears, Packed, load};
@@ -135,16 +136,20 @@ impl Pretrained {
         linears: &Arc<dyn Linears>,
         examples: &[&TokenExample],
         activations: Activations,
-    ) -> TensorResult<Tensor> {
+    ) -> TensorResult<MeanLoss> {
         let tokens = tokens(examples);
         match &self.body {
             Body::Bert(bert, classifier) => {
                 let labels: Vec<u32> = examples.iter().filter_map(|example| example.label).collect();
                 let labels = Tensor::from_vec(labels, examples.len(), &Device::Cpu)?;
                 let logits = bert.logits(linears, classifier.pooling, &tokens, activations)?;
-                cross_entropy::<f32>(&logits, &labels)
+                Ok(MeanLoss { mean: cross_entropy::<f32>(&logits, &labels)?, terms: examples.len() })
             }
-            Body::Llama(llama) => llama.loss(linears, &tokens, &tokens.next(), activations),
+            Body::Llama(llama) => {
+                let next = tokens.next();
+                let mean = llama.loss(linears, &tokens, &next, activations)?;
+                Ok(MeanLoss { mean, terms: next.iter().flatten().count() })
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use packfed_protocol::{
 use thiserror::Error;
 
 use crate::adopted::{AdoptError, Adopted};
+use crate::local::LocalSteps;
 use crate::replica::Replica;
 use crate::task::{Job, Trained};
 
@@ -268,9 +269,7 @@ impl Session {
         let job = Job {
             state: replica.state().clone(),
             window: Window::new(adopted.profile, assignment.turn),
-            steps: assignment.steps,
-            batch: assignment.batch,
-            learning_rate: assignment.learning_rate,
+            local: LocalSteps::adam(assignment.steps, assignment.batch, assignment.learning_rate),
             seed: training_seed(&adopted.seed, assignment.round, &self.identity.id()),
         };
         tracing::info!(round = assignment.round.0, base = assignment.base.0, "training");

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use packfed_codec::{Seed, State, Window};
 use thiserror::Error;
 
+use crate::local::LocalSteps;
+
 /// One round's local training.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -15,12 +17,8 @@ pub struct Job {
     pub state: Arc<State>,
     /// The lanes to train.
     pub window: Window,
-    /// Optimizer steps.
-    pub steps: u32,
-    /// Examples of one step.
-    pub batch: u32,
-    /// Adam's rate, in orthonormal-coefficient units.
-    pub learning_rate: f32,
+    /// How to train them; the rate is in orthonormal-coefficient units.
+    pub local: LocalSteps,
     /// Where the order of the examples comes from; it names the round and the worker.
     pub seed: Seed,
 }
@@ -34,16 +32,30 @@ pub struct Trained {
     pub loss: f32,
 }
 
+/// What of a step is not finite; each is looked at before the next is made.
+#[derive(Clone, Copy, Debug, PartialEq, Error)]
+pub enum NotFinite {
+    /// The loss, before it is gone back through.
+    #[error("the loss is {0}")]
+    Loss(f32),
+    /// A value of the gradient, before it moves anything.
+    #[error("a gradient is not finite")]
+    Gradient,
+    /// A parameter, after it was moved.
+    #[error("a parameter is not finite")]
+    Parameter,
+}
+
 /// Why local training ended without a delta.
 #[derive(Debug, Error)]
 pub enum TaskError {
-    /// The loss left the real numbers; nothing is shipped.
-    #[error("the loss of step {step} is {loss}; lower the learning rate or check the data")]
+    /// Training left the real numbers; nothing is shipped.
+    #[error("{fault} in step {step}; lower the learning rate or check the data")]
     NotFinite {
         /// Step, from 0.
         step: u32,
-        /// The loss.
-        loss: f32,
+        /// What is not finite.
+        fault: NotFinite,
     },
     /// The plan adapts something that this base is not.
     #[error("the base model does not fit the plan: {0}")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::data::{Batches, Dataset, TokenExample};
-use crate::local::{LocalSteps, flat_values};
+use crate::local::flat_values;
 use crate::model::Activations;
 use crate::pretrained::Pretrained;
 use crate::task::{Job, LocalTask, TaskError, Trained};
@@ -31,16 +31,12 @@ impl LocalTask for TextTask {
     fn train(&mut self, job: &Job) -> Result<Trained, TaskError> {
         let adapter = self.model.adapter(job.state.layout())?;
         let (linears, deltas) = adapter.packed(&job.state, job.window)?;
-        let steps = LocalSteps { steps: job.steps, batch: job.batch, learning_rate: job.learning_rate };
-        let examples = &self.dataset.examples;
-        let mut batches = Batches::new(&job.seed, self.dataset.lengths(), job.batch as usize);
-        let next = |_| Ok(batches.next_indices().into_iter().map(|n| &examples[n]).collect());
-        let loss = |batch: &Vec<&TokenExample>| self.model.loss(&linears, batch, Activations::Kept);
-        let loss = steps.run(deltas.clone(), next, loss)?;
-        let delta = flat_values(&deltas)?;
-        if delta.iter().any(|value| !value.is_finite()) {
-            return Err(TaskError::NotFinite { step: job.steps, loss });
-        }
-        Ok(Trained { delta, loss })
+        let mut batches = Batches::new(&job.seed, self.dataset.lengths(), job.local.batch as usize);
+        let loss = |indices: &[usize]| {
+            let examples: Vec<&TokenExample> = indices.iter().map(|&n| &self.dataset.examples[n]).collect();
+            self.model.loss(&linears, &examples, Activations::Kept)
+        };
+        let outcome = job.local.run(&deltas, |_| batches.next_indices(), loss, usize::MAX)?;
+        Ok(Trained { delta: flat_values(&deltas)?, loss: outcome.loss })
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Result as TensorResult, Tensor, Var};
-use packfed_codec::{Direct, Layout, Scalar, State, Window};
+use packfed_codec::{Direct, Layout, State, Window};
 
 use crate::adapted::AdaptedLinear;
 use crate::examples::{BatchOrder, Examples};
-use crate::local::{LocalSteps, flat_values};
+use crate::local::{MeanLoss, flat_values};
 use crate::loss::cross_entropy;
 use crate::mlp::{Mlp, ModelError, Target};
 use crate::nn::frozen::FrozenLinear;
@@ -126,16 +126,13 @@ impl LocalTask for Trainer {
         let zero =
             |linear: &AdaptedLinear<f32>| Var::zeros(linear.delta_shape(), candle_core::DType::F32, &Device::Cpu);
         let deltas = adapted.iter().map(zero).collect::<TensorResult<Vec<Var>>>()?;
-        let steps = LocalSteps { steps: job.steps, batch: job.batch, learning_rate: job.learning_rate };
         let mut order = BatchOrder::new(&job.seed, self.examples.len());
-        let next = |size| self.examples.tensors(&order.batch(size));
-        let loss =
-            |(x, labels): &(Tensor, Tensor)| cross_entropy::<f32>(&adapter.forward(&adapted, &deltas, x)?, labels);
-        let loss = steps.run(deltas.clone(), next, loss)?;
-        let delta = flat_values(&deltas)?;
-        if delta.iter().any(|value| !value.to_f64().is_finite()) {
-            return Err(TaskError::NotFinite { step: job.steps, loss });
-        }
-        Ok(Trained { delta, loss })
+        let loss = |indices: &[usize]| {
+            let (x, labels) = self.examples.tensors(indices)?;
+            let mean = cross_entropy::<f32>(&adapter.forward(&adapted, &deltas, &x)?, &labels)?;
+            Ok(MeanLoss { mean, terms: indices.len() })
+        };
+        let outcome = job.local.run(&deltas, |size| order.batch(size), loss, usize::MAX)?;
+        Ok(Trained { delta: flat_values(&deltas)?, loss: outcome.loss })
     }
 }

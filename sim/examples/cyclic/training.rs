@@ -11,8 +11,8 @@ use packfed_codec::family::cyclic::RadiusMap;
 use packfed_sim::baseline::linear::linear;
 use packfed_sim::digits::{CLASSES, Digits, Labelled};
 use packfed_sim::stopwatch::Stopwatch;
-use packfed_worker::adam::Adam;
 use packfed_worker::examples::{BatchOrder, Examples};
+use packfed_worker::local::{LocalOptimizer, Optimizer};
 use packfed_worker::loss::cross_entropy;
 use packfed_worker::mlp::{Dense, Mlp};
 
@@ -117,6 +117,20 @@ pub(crate) fn run(
 }
 
 /// Where batches come from.
+/// A variable that moves at its own rate.
+struct Rated {
+    variable: Var,
+    rate: f32,
+    adam: Optimizer,
+}
+
+impl Rated {
+    fn new(variable: Var, rate: f32) -> Self {
+        let adam = Optimizer::new(LocalOptimizer::ADAM, std::slice::from_ref(&variable));
+        Self { variable, rate, adam }
+    }
+}
+
 struct Batches<'a> {
     order: BatchOrder,
     examples: &'a Examples,
@@ -143,12 +157,12 @@ fn train(
         let bias = (layer.bias.clone(), bias_rate);
         layer.weights.variables().into_iter().chain([bias])
     });
-    let mut adams: Vec<Adam> = rated.map(|(variable, rate)| Adam::new(vec![variable], rate)).collect();
+    let mut rated: Vec<Rated> = rated.map(|(variable, rate)| Rated::new(variable, rate)).collect();
     let tail = steps.div_ceil(10);
     let mut total = 0.0;
     for step in 0..steps {
         let (x, labels) = batches.next()?;
-        let loss = one_step(layers, &mut adams, step, &x, &labels)?;
+        let loss = one_step(layers, &mut rated, step, &x, &labels)?;
         ensure!(loss.is_finite(), "the loss of step {step} is {loss}");
         watch(step, loss);
         if step >= steps - tail {
@@ -158,7 +172,7 @@ fn train(
     Ok(total / f64::from(tail))
 }
 
-fn one_step(layers: &mut [TrainedLayer], adams: &mut [Adam], step: u32, x: &Tensor, labels: &Tensor) -> Result<f32> {
+fn one_step(layers: &mut [TrainedLayer], rated: &mut [Rated], step: u32, x: &Tensor, labels: &Tensor) -> Result<f32> {
     let (mut x, mut matrices) = (x.clone(), Vec::with_capacity(layers.len()));
     let last = layers.len() - 1;
     for (n, layer) in layers.iter_mut().enumerate() {
@@ -179,8 +193,9 @@ fn one_step(layers: &mut [TrainedLayer], adams: &mut [Adam], step: u32, x: &Tens
             gradients.insert(variable, Tensor::from_vec(gradient, length, &Device::Cpu)?);
         }
     }
-    for adam in adams {
-        adam.step(&gradients)?;
+    for Rated { variable, rate, adam } in rated {
+        let Some(gradient) = gradients.get(variable) else { anyhow::bail!("a variable got no gradient") };
+        adam.step(&[gradient.contiguous()?], 1.0, *rate)?;
     }
     Ok(loss.to_scalar()?)
 }

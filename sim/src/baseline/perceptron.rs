@@ -3,7 +3,7 @@
 use candle_core::{Result as TensorResult, Tensor};
 use packfed_codec::Seed;
 use packfed_worker::examples::{BatchOrder, Examples};
-use packfed_worker::local::{LocalSteps, flat_values, variables};
+use packfed_worker::local::{LocalSteps, MeanLoss, flat_values, variables};
 use packfed_worker::loss::cross_entropy;
 use packfed_worker::mlp::Mlp;
 use packfed_worker::task::TaskError;
@@ -58,8 +58,11 @@ pub fn train(
 ) -> Result<Vec<f32>, TaskError> {
     let variables = variables(&model.shapes(), parameters)?;
     let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
-    let next = |size| examples.tensors(&order.batch(size));
-    let loss = |(x, labels): &(Tensor, Tensor)| cross_entropy::<f32>(&model.forward(&tensors, x)?, labels);
-    steps.run(variables.clone(), next, loss)?;
+    let loss = |indices: &[usize]| {
+        let (x, labels) = examples.tensors(indices)?;
+        let mean = cross_entropy::<f32>(&model.forward(&tensors, &x)?, &labels)?;
+        Ok(MeanLoss { mean, terms: indices.len() })
+    };
+    steps.run(&variables, |size| order.batch(size), loss, usize::MAX)?;
     Ok(flat_values(&variables)?)
 }

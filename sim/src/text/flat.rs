@@ -103,9 +103,11 @@ impl FlatModel for FlatText {
         let variables = variables(&self.shapes(), parameters)?;
         let linears = self.linears(&variables);
         let mut batches = Batches::new(seed, data.lengths(), steps.batch as usize);
-        let next = |_| Ok(batches.next_indices().into_iter().map(|n| &data.examples[n]).collect());
-        let loss = |batch: &Vec<&TokenExample>| self.model.loss(&linears, batch, Activations::Kept);
-        steps.run(variables.clone(), next, loss)?;
+        let loss = |indices: &[usize]| {
+            let examples: Vec<&TokenExample> = indices.iter().map(|&n| &data.examples[n]).collect();
+            self.model.loss(&linears, &examples, Activations::Kept)
+        };
+        steps.run(&variables, |_| batches.next_indices(), loss, usize::MAX)?;
         Ok(flat_values(&variables)?)
     }
 

@@ -1,0 +1,131 @@
+//! What a step is, whatever it is cut into.
+
+use super::*;
+use crate::task::NotFinite;
+
+const INPUTS: usize = 3;
+
+/// Uneven examples of a small regression, one to three terms each: `w` is trained to fit `x·w`.
+fn example(n: usize) -> (Vec<f32>, usize) {
+    let x = (0..INPUTS).map(|i| ((n * INPUTS + i) as f32 * 1.3).sin() * (1.0 + n as f32)).collect();
+    (x, 1 + n % 3)
+}
+
+fn weights() -> Var {
+    Var::from_slice(&[0.3f32, -0.2, 0.1], (INPUTS, 1), &Device::Cpu).unwrap()
+}
+
+/// Mean of `terms·cos(x·w)` over the terms of some examples.
+fn loss(w: &Var, examples: &[usize]) -> TensorResult<MeanLoss> {
+    let all: Vec<_> = examples.iter().map(|&n| example(n)).collect();
+    let x: Vec<f32> = all.iter().flat_map(|(x, _)| x.clone()).collect();
+    let terms: Vec<f32> = all.iter().map(|&(_, terms)| terms as f32).collect();
+    let total = terms.iter().sum::<f32>();
+    let y = Tensor::from_vec(x, (examples.len(), INPUTS), &Device::Cpu)?.matmul(w)?.cos()?.flatten_all()?;
+    let mean = ((y * Tensor::from_vec(terms, examples.len(), &Device::Cpu)?)?.sum_all()? / f64::from(total))?;
+    Ok(MeanLoss { mean, terms: all.iter().map(|(_, terms)| terms).sum() })
+}
+
+/// Five examples a step, in turn.
+fn order() -> impl FnMut(usize) -> Vec<usize> {
+    let mut next = 0;
+    move |size| {
+        next += size;
+        (next - size..next).map(|n| n % 7).collect()
+    }
+}
+
+fn rules() -> [LocalSteps; 3] {
+    let adam = LocalSteps::adam(6, 5, 0.02);
+    let sgd = LocalOptimizer::Sgd { momentum: 0.9, weight_decay: 0.01 };
+    [adam, LocalSteps { warmup: 4, clip_norm: Some(0.3), ..adam }, LocalSteps { optimizer: sgd, ..adam }]
+}
+
+/// Final weights and loss.
+fn run(steps: &LocalSteps, micro_batch: usize) -> (Vec<f32>, f32) {
+    let w = weights();
+    let outcome = steps.run(std::slice::from_ref(&w), order(), |examples| loss(&w, examples), micro_batch).unwrap();
+    assert_eq!(outcome.steps, steps.steps);
+    (flat_values(&[w]).unwrap(), outcome.loss)
+}
+
+#[test]
+fn a_step_is_the_whole_batchs_however_it_is_cut() {
+    for steps in rules() {
+        let (whole, loss) = run(&steps, 5);
+        assert_eq!(run(&steps, usize::MAX), (whole.clone(), loss));
+        for micro_batch in [0, 1, 2, 3, 4] {
+            let (cut, cut_loss) = run(&steps, micro_batch);
+            assert!((cut_loss - loss).abs() < 1e-6, "{micro_batch}: {cut_loss} {loss}");
+            for (cut, whole) in cut.iter().zip(&whole) {
+                assert!((cut - whole).abs() < 2e-6, "{micro_batch}: {cut} {whole}");
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_are_the_formulas() {
+    // Plain gradient descent with warm-up and clipping, in f64, over the same examples.
+    let sgd = LocalOptimizer::Sgd { momentum: 0.0, weight_decay: 0.0 };
+    let steps = LocalSteps { optimizer: sgd, warmup: 4, clip_norm: Some(2.0), ..LocalSteps::adam(6, 5, 0.5) };
+    let (mut order, mut w, mut clipped) = (order(), [0.3f64, -0.2, 0.1], 0);
+    for rate in [0.125, 0.25, 0.375, 0.5, 0.5, 0.5] {
+        let (mut gradient, mut terms) = ([0.0f64; INPUTS], 0.0);
+        for (x, n) in order(5).into_iter().map(example) {
+            let y: f64 = x.iter().zip(w).map(|(&x, w)| f64::from(x) * w).sum();
+            gradient.iter_mut().zip(&x).for_each(|(g, &x)| *g -= n as f64 * y.sin() * f64::from(x));
+            terms += n as f64;
+        }
+        let norm = gradient.iter().map(|g| (g / terms).powi(2)).sum::<f64>().sqrt();
+        clipped += usize::from(norm > 2.0);
+        w.iter_mut().zip(gradient).for_each(|(w, g)| *w -= rate * (2.0 / norm).min(1.0) * g / terms);
+    }
+    assert!((1..6).contains(&clipped), "some steps are clipped and some are not: {clipped}");
+    for (found, expected) in run(&steps, 2).0.iter().zip(w) {
+        assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
+    }
+}
+
+#[test]
+fn the_rate_rises_to_its_place_and_stays() {
+    let rates = |warmup| [0, 1, 2, 3, 9].map(|n| LocalSteps { warmup, ..LocalSteps::adam(10, 1, 0.8) }.rate(n));
+    assert_eq!(rates(0), [0.8; 5]);
+    assert_eq!(rates(1), [0.8; 5]);
+    assert_eq!(rates(4), [0.2, 0.4, 0.6, 0.8, 0.8]);
+}
+
+#[test]
+fn what_is_not_finite_ends_training_with_its_step() {
+    let fault = |steps: LocalSteps, mean: &dyn Fn(&Var, u32) -> Tensor, micro_batch| {
+        let w = weights();
+        let step = std::cell::Cell::new(0);
+        let mut order = order();
+        let order = |size| {
+            step.set(step.get() + 1);
+            order(size)
+        };
+        let loss = |examples: &[usize]| Ok(MeanLoss { mean: mean(&w, step.get() - 1), terms: examples.len() });
+        match steps.run(std::slice::from_ref(&w), order, loss, micro_batch).unwrap_err() {
+            TaskError::NotFinite { step, fault } => (step, format!("{fault}")),
+            other => panic!("{other}"),
+        }
+    };
+    let steps = LocalSteps::adam(6, 5, 0.1);
+    for micro_batch in [2, 5] {
+        let log = |w: &Var, step| (w.sum_all().unwrap() * if step == 3 { -1e9 } else { 1.0 }).unwrap().log().unwrap();
+        let sum = |w: &Var| w.sqr().unwrap().sum_all().unwrap();
+        let nan = |w: &Var, step| if step == 3 { log(w, 3) } else { sum(w) };
+        assert_eq!(fault(steps, &nan, micro_batch), (3, "the loss is NaN".into()));
+        let zero = |w: &Var| (w.as_tensor() * 1e-30).unwrap().sqr().unwrap().sum_all().unwrap();
+        // √0 has a finite value and an infinite slope.
+        let root = |w: &Var, step| if step == 2 { zero(w).sqrt().unwrap() } else { sum(w) };
+        assert_eq!(fault(steps, &root, micro_batch), (2, "a gradient is not finite".into()));
+        let wild = LocalOptimizer::Sgd { momentum: 0.0, weight_decay: 1e21 };
+        let far = LocalSteps { optimizer: wild, ..steps };
+        let flat = |w: &Var, _| (w.as_tensor() * 1e-30).unwrap().sum_all().unwrap();
+        assert_eq!(fault(far, &flat, micro_batch), (1, "a parameter is not finite".into()));
+    }
+    let error = TaskError::NotFinite { step: 3, fault: NotFinite::Loss(f32::NAN) };
+    assert_eq!(error.to_string(), "the loss is NaN in step 3; lower the learning rate or check the data");
+}

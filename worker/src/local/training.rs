@@ -1,0 +1,88 @@
+//! Local training between two steps, and the step itself.
+
+use candle_core::{Result as TensorResult, Var};
+
+use super::gradients::Gradients;
+use super::optimizer::Optimizer;
+use super::{LocalOutcome, LocalSteps, MeanLoss};
+use crate::task::{NotFinite, TaskError};
+
+/// Everything that a step reads and changes.
+#[derive(Debug)]
+pub(crate) struct Training {
+    steps: LocalSteps,
+    optimizer: Optimizer,
+    /// Sum of the steps' losses.
+    loss: f32,
+}
+
+impl Training {
+    /// Before the first step.
+    pub(crate) fn new(steps: LocalSteps, variables: &[Var]) -> Self {
+        Self { steps, optimizer: Optimizer::new(steps.optimizer, variables), loss: 0.0 }
+    }
+
+    /// Steps done, and their mean loss.
+    pub(crate) fn outcome(&self) -> LocalOutcome {
+        let steps = self.optimizer.steps();
+        #[expect(clippy::cast_precision_loss, reason = "a few steps")]
+        let loss = self.loss / steps.max(1) as f32;
+        LocalOutcome { steps, loss }
+    }
+
+    /// One step on some examples, at most `micro_batch` of which go through the model at once; returns its loss.
+    pub(crate) fn step(
+        &mut self,
+        examples: &[usize],
+        loss: impl Fn(&[usize]) -> TensorResult<MeanLoss>,
+        micro_batch: usize,
+    ) -> Result<f32, TaskError> {
+        let step = self.optimizer.steps();
+        let not_finite = |fault| TaskError::NotFinite { step, fault };
+        let (value, gradients) = self.gradients(examples, loss, micro_batch)?;
+        if !value.is_finite() {
+            return Err(not_finite(NotFinite::Loss(value)));
+        }
+        let norm = gradients.norm()?;
+        if !norm.is_finite() {
+            return Err(not_finite(NotFinite::Gradient));
+        }
+        let scale = gradients.scale(norm, self.steps.clip_norm);
+        if !self.optimizer.step(gradients.tensors(), scale, self.steps.rate(step))? {
+            return Err(not_finite(NotFinite::Parameter));
+        }
+        self.loss += value;
+        Ok(value)
+    }
+
+    /// Loss and gradients of some examples; without gradients if the loss is not finite.
+    fn gradients(
+        &self,
+        examples: &[usize],
+        loss: impl Fn(&[usize]) -> TensorResult<MeanLoss>,
+        micro_batch: usize,
+    ) -> TensorResult<(f32, Gradients)> {
+        let mut sum = Gradients::none();
+        let (mut total, mut terms_total) = (0.0, 0.0);
+        for part in examples.chunks(micro_batch.max(1)) {
+            let MeanLoss { mean, terms } = loss(part)?;
+            let value: f32 = mean.to_scalar()?;
+            let whole = part.len() == examples.len();
+            if !value.is_finite() && (whole || terms > 0) {
+                return Ok((value, Gradients::none()));
+            }
+            let gradients = || Gradients::of(self.optimizer.variables(), &mean.backward()?);
+            if whole {
+                return Ok((value, gradients()?));
+            }
+            if terms > 0 {
+                sum.add(&gradients()?, terms as f32)?;
+                total += f64::from(value) * terms as f64;
+                terms_total += terms as f64;
+            }
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "losses are f32")]
+        let mean = (total / terms_total) as f32;
+        Ok((mean, sum))
+    }
+}
