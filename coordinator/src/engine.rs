@@ -454,6 +454,10 @@ impl Engine {
             steps: training.steps,
             batch: training.batch,
             learning_rate: training.learning_rate,
+            optimizer: training.optimizer,
+            weight_decay: training.weight_decay,
+            warmup: training.warmup,
+            clip_norm: training.clip_norm,
             deadline_ms: open.deadline.since(now),
             scales: open.scales.clone(),
         }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use packfed_codec::{LayerSpec, Layout, LayoutError, Profile, Scales, Seed};
-use packfed_protocol::{Digest, LAYERS_MAX, LayerPlan, Plan, RunId};
+use packfed_protocol::{Digest, LAYERS_MAX, LayerPlan, LocalOptimizer, Plan, RunId};
 use thiserror::Error;
 
 use crate::head::HeadPlan;
@@ -30,8 +30,52 @@ pub struct Training {
     pub steps: u32,
     /// Examples of one step.
     pub batch: u32,
-    /// Adam's rate, in orthonormal-coefficient units.
+    /// The optimizer's rate, in orthonormal-coefficient units.
     pub learning_rate: f32,
+    /// How a gradient becomes a step.
+    pub optimizer: LocalOptimizer,
+    /// Decay decoupled from the gradient; it pulls a round's delta back to 0.
+    pub weight_decay: f32,
+    /// Steps over which the rate rises to its place, each round anew.
+    pub warmup: u32,
+    /// The longest that a gradient may be in Euclidean norm; 0 leaves every gradient as it is.
+    pub clip_norm: f32,
+}
+
+impl Training {
+    /// Adam at one rate from the first step to the last.
+    #[must_use]
+    pub const fn adam(steps: u32, batch: u32, learning_rate: f32) -> Self {
+        let optimizer = LocalOptimizer::AdamW;
+        Self { steps, batch, learning_rate, optimizer, weight_decay: 0.0, warmup: 0, clip_norm: 0.0 }
+    }
+
+    /// How far a lane moves in a round: under Adam at most about rate × steps; under gradient descent that times the
+    /// gradient, which is taken for the norm that it is clipped to, or for 1, times what momentum repeats of it.
+    fn reach(&self) -> f64 {
+        let steps = f64::from(self.learning_rate) * f64::from(self.steps);
+        match self.optimizer {
+            LocalOptimizer::AdamW => steps,
+            LocalOptimizer::Sgd { momentum } => {
+                let gradient = if self.clip_norm > 0.0 { f64::from(self.clip_norm) } else { 1.0 };
+                steps * gradient / (1.0 - f64::from(momentum))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        range("training steps", f64::from(self.steps), 1.0..=1e6)?;
+        range("training batch", f64::from(self.batch), 1.0..=1e6)?;
+        let rate = f64::from(self.learning_rate);
+        range("training learning_rate", rate, 1e-9..=1e3)?;
+        if let LocalOptimizer::Sgd { momentum } = self.optimizer {
+            range("training momentum", f64::from(momentum), 0.0..=0.999)?;
+        }
+        // A step takes away rate × decay of a value: more than all of it makes no sense.
+        range("training weight_decay", f64::from(self.weight_decay), 0.0..=1.0 / rate)?;
+        range("training warmup", f64::from(self.warmup), 0.0..=1e6)?;
+        range("training clip_norm", f64::from(self.clip_norm), 0.0..=1e9)
+    }
 }
 
 /// A plan before it is checked.
@@ -157,10 +201,10 @@ impl RunPlan {
         }
     }
 
-    /// Scales of the first round: with Adam a lane moves at most about rate × steps, so that much fits.
+    /// Scales of the first round: as far as a lane is expected to move fits.
     #[must_use]
     pub fn first_scales(&self) -> Vec<Scales> {
-        let reach = f64::from(self.raw.training.learning_rate) * f64::from(self.raw.training.steps);
+        let reach = self.raw.training.reach();
         let exponent = |lane| {
             let max = f64::from(self.raw.profile.lane_max(lane));
             let fits = |&e: &i8| 2f64.powi(e.into()) * max >= reach;
@@ -209,9 +253,7 @@ fn check_numbers(raw: &RawPlan) -> Result<(), PlanError> {
     }
     range("rounds", raw.rounds as f64, 1.0..=1e12)?;
     range("examples_max", f64::from(raw.examples_max), 1.0..=f64::from(1u32 << 24))?;
-    range("training steps", f64::from(raw.training.steps), 1.0..=1e6)?;
-    range("training batch", f64::from(raw.training.batch), 1.0..=1e6)?;
-    range("training learning_rate", f64::from(raw.training.learning_rate), 1e-9..=1e3)?;
+    raw.training.check()?;
     range("levels", raw.levels, 0.125..=64.0)?;
     range("history", f64::from(raw.history), 0.0..=1e6)?;
     range("reporting over_selection", f64::from(raw.over_selection), 0.0..=1e6)?;
@@ -250,7 +292,7 @@ pub(crate) mod tests {
             profile: Profile::Plain,
             rounds: 2,
             examples_max: 100,
-            training: Training { steps: 10, batch: 8, learning_rate: 0.1 },
+            training: Training::adam(10, 8, 0.1),
             selection: Phase { goal: 3, min: 2, timeout_ms: 1_000 },
             reporting: Phase { goal: 3, min: 2, timeout_ms: 5_000 },
             over_selection: 0,
@@ -283,6 +325,16 @@ pub(crate) mod tests {
             error(|raw| raw.training.learning_rate = f32::NAN),
             "training learning_rate is NaN, allowed is 0.000000001 to 1000"
         );
+        assert_eq!(
+            error(|raw| raw.training.weight_decay = 11.0),
+            "training weight_decay is 11, allowed is 0 to 9.999999850988388"
+        );
+        assert!(
+            error(|raw| raw.training.optimizer = LocalOptimizer::Sgd { momentum: 1.0 })
+                .starts_with("training momentum is 1, allowed is 0 to")
+        );
+        assert!(error(|raw| raw.training.clip_norm = -1.0).starts_with("training clip_norm is -1, allowed is 0 to"));
+        assert!(error(|raw| raw.training.warmup = 2_000_000).starts_with("training warmup is 2000000, allowed is 0"));
         assert!(error(|raw| raw.layers[0].block = 0).contains("block is 0"));
         assert!(error(|raw| raw.optimizer = ServerOptimizer::FedAvg { rate: -1.0 }).contains("rate is -1"));
     }

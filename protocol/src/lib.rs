@@ -29,8 +29,8 @@ pub use id::{CoordinatorId, Digest, HexError, Round, RunId, Version, WorkerId};
 pub use identity::{Identity, IdentityError};
 pub use limits::{DETAIL_BYTES_MAX, LAYER_NAME_BYTES_MAX, LAYERS_MAX, Limits, NAME_CHARS_MAX, WORD_BYTES};
 pub use message::{
-    Assignment, CatchUp, CheckIn, Enroll, Enrolled, Finished, LaneScales, LayerPlan, Message, Outcome, Plan, Refused,
-    Status, Verdict,
+    Assignment, CatchUp, CheckIn, Enroll, Enrolled, Finished, LaneScales, LayerPlan, LocalOptimizer, Message, Outcome,
+    Plan, Refused, Status, Verdict,
 };
 pub use rejection::{Rejection, RejectionCode};
 pub use timestamp::Timestamp;

@@ -11,7 +11,7 @@ mod plan;
 mod status;
 mod verdict;
 
-pub use assignment::{Assignment, LaneScales};
+pub use assignment::{Assignment, LaneScales, LocalOptimizer};
 pub use catch_up::CatchUp;
 pub use check_in::CheckIn;
 pub use enroll::{Enroll, Enrolled};

@@ -96,7 +96,7 @@ pub fn digits_run(options: &Options, base: &Mlp, base_digest: Digest) -> RunConf
             history: HISTORY,
         },
         layers: base.layers.iter().enumerate().map(layer).collect(),
-        training: TrainingTable { steps: STEPS, batch: BATCH, learning_rate: LEARNING_RATE },
+        training: TrainingTable::adam(STEPS, BATCH, LEARNING_RATE),
         selection: SelectionTable { goal: options.workers, min: options.cohort, timeout_ms: SELECTION_MS },
         reporting: ReportingTable {
             goal: options.cohort,

@@ -20,7 +20,7 @@ use packfed_protocol::{
 use thiserror::Error;
 
 use crate::adopted::{AdoptError, Adopted};
-use crate::local::LocalSteps;
+use crate::local::{LocalOptimizer, LocalSteps};
 use crate::replica::Replica;
 use crate::task::{Job, Trained};
 
@@ -137,6 +137,17 @@ pub fn training_seed(run: &Seed, round: Round, worker: &WorkerId) -> Seed {
 
 fn rounding_seed(run: &Seed, round: Round, worker: &WorkerId) -> Seed {
     run.derive("packfed/rounding/1", &[round.0]).derive_for_key("packfed/worker/1", &worker.0)
+}
+
+/// An assignment's numbers as the local loop has them.
+fn local_steps(assignment: &Assignment) -> LocalSteps {
+    let &Assignment { steps, batch, learning_rate, weight_decay, warmup, clip_norm, .. } = assignment;
+    let optimizer = match assignment.optimizer {
+        packfed_protocol::LocalOptimizer::AdamW => LocalOptimizer::AdamW { weight_decay },
+        packfed_protocol::LocalOptimizer::Sgd { momentum } => LocalOptimizer::Sgd { momentum, weight_decay },
+    };
+    let clip_norm = (clip_norm != 0.0).then_some(clip_norm);
+    LocalSteps { steps, batch, learning_rate, optimizer, warmup, clip_norm }
 }
 
 impl Session {
@@ -269,7 +280,7 @@ impl Session {
         let job = Job {
             state: replica.state().clone(),
             window: Window::new(adopted.profile, assignment.turn),
-            local: LocalSteps::adam(assignment.steps, assignment.batch, assignment.learning_rate),
+            local: local_steps(&assignment),
             seed: training_seed(&adopted.seed, assignment.round, &self.identity.id()),
         };
         tracing::info!(round = assignment.round.0, base = assignment.base.0, "training");

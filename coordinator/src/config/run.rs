@@ -1,7 +1,7 @@
 //! All that shapes a run, as a file or a simulation says it.
 
 use packfed_codec::{LayerSpec, Layout, Profile, Seed};
-use packfed_protocol::{Digest, LAYER_NAME_BYTES_MAX};
+use packfed_protocol::{Digest, LAYER_NAME_BYTES_MAX, LocalOptimizer};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
@@ -90,8 +90,56 @@ pub struct TrainingTable {
     pub steps: u32,
     /// Examples of one step.
     pub batch: u32,
-    /// Adam's rate, in orthonormal-coefficient units.
+    /// The optimizer's rate, in orthonormal-coefficient units.
     pub learning_rate: f32,
+    /// How a gradient becomes a step. Default AdamW.
+    #[serde(default)]
+    pub optimizer: LocalOptimizerName,
+    /// Of SGD. Default 0.
+    #[serde(default)]
+    pub momentum: f32,
+    /// Decay decoupled from the gradient; it pulls a round's delta back to 0. Default 0.
+    #[serde(default)]
+    pub weight_decay: f32,
+    /// Steps over which the rate rises to its place, each round anew. Default 0.
+    #[serde(default)]
+    pub warmup: u32,
+    /// The longest that a gradient may be in Euclidean norm; 0, the default, leaves every gradient as it is.
+    #[serde(default)]
+    pub clip_norm: f32,
+}
+
+/// A local optimizer by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocalOptimizerName {
+    /// Adam with decoupled decay; without decay it is Adam.
+    #[default]
+    AdamW,
+    /// Gradient descent with momentum.
+    Sgd,
+}
+
+impl TrainingTable {
+    /// Adam at one rate from the first step to the last.
+    #[must_use]
+    pub const fn adam(steps: u32, batch: u32, learning_rate: f32) -> Self {
+        let optimizer = LocalOptimizerName::AdamW;
+        Self { steps, batch, learning_rate, optimizer, momentum: 0.0, weight_decay: 0.0, warmup: 0, clip_norm: 0.0 }
+    }
+
+    fn training(self) -> Result<Training, PlanError> {
+        let Self { steps, batch, learning_rate, optimizer, momentum, weight_decay, warmup, clip_norm } = self;
+        let optimizer = match optimizer {
+            LocalOptimizerName::AdamW if momentum != 0.0 => {
+                let value = f64::from(momentum);
+                return Err(PlanError::Range { name: "training momentum of adamw", value, min: 0.0, max: 0.0 });
+            }
+            LocalOptimizerName::AdamW => LocalOptimizer::AdamW,
+            LocalOptimizerName::Sgd => LocalOptimizer::Sgd { momentum },
+        };
+        Ok(Training { steps, batch, learning_rate, optimizer, weight_decay, warmup, clip_norm })
+    }
 }
 
 /// `[selection]`: how many workers are waited for before a cohort is drawn.
@@ -142,7 +190,7 @@ impl RunConfig {
             profile: self.run.profile.into(),
             rounds: self.run.rounds,
             examples_max: self.run.examples_max,
-            training: self.training.into(),
+            training: self.training.training()?,
             selection: self.selection.into(),
             reporting: self.reporting.into(),
             over_selection: self.reporting.over_selection,
@@ -166,13 +214,6 @@ impl From<ProfileName> for Profile {
             ProfileName::Plain => Self::Plain,
             ProfileName::Nibble => Self::Nibble,
         }
-    }
-}
-
-impl From<TrainingTable> for Training {
-    fn from(table: TrainingTable) -> Self {
-        let TrainingTable { steps, batch, learning_rate } = table;
-        Self { steps, batch, learning_rate }
     }
 }
 

@@ -224,6 +224,10 @@ async fn bytes_are_counted_as_both_sides_see_them() {
             steps: 10,
             batch: 8,
             learning_rate: 0.1,
+            optimizer: packfed_protocol::LocalOptimizer::AdamW,
+            weight_decay: 0.0,
+            warmup: 0,
+            clip_norm: 0.0,
             deadline_ms: 0,
             scales: vec![packfed_protocol::LaneScales { wave: -12, residual: -6 }; 2],
         };

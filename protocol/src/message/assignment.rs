@@ -21,10 +21,30 @@ pub struct Assignment {
     pub batch: u32,
     /// Local learning rate, in orthonormal-coefficient units.
     pub learning_rate: f32,
+    /// How a gradient becomes a step.
+    pub optimizer: LocalOptimizer,
+    /// Share of a trained value that the optimizer takes away at each step, in units of the rate.
+    pub weight_decay: f32,
+    /// Steps over which the rate rises to its place.
+    pub warmup: u32,
+    /// The longest that a gradient may be; 0 leaves every gradient as it is.
+    pub clip_norm: f32,
     /// Milliseconds from now in which the update has to arrive.
     pub deadline_ms: u64,
     /// The scales to quantize with, one pair per layer, at most [`LAYERS_MAX`].
     pub scales: Vec<LaneScales>,
+}
+
+/// A local optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum LocalOptimizer {
+    /// Adam, with decay decoupled from the gradient.
+    AdamW,
+    /// Gradient descent.
+    Sgd {
+        /// Share of the velocity that stays from step to step.
+        momentum: f32,
+    },
 }
 
 /// A layer's two scales. Each is the exponent of a power of two.

@@ -2,8 +2,8 @@
 
 use packfed_protocol::{
     Assignment, CatchUp, DETAIL_BYTES_MAX, DecodeError, Digest, Enroll, FrameError, FrameHeader, FrameType,
-    LAYER_NAME_BYTES_MAX, LAYERS_MAX, LaneClips, LaneScales, LayerPlan, Limits, Message, NAME_CHARS_MAX, Plan, Refused,
-    Rejection, RejectionCode, Round, Signed, Token, Version,
+    LAYER_NAME_BYTES_MAX, LAYERS_MAX, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message,
+    NAME_CHARS_MAX, Plan, Refused, Rejection, RejectionCode, Round, Signed, Token, Version,
 };
 
 use crate::samples;
@@ -146,6 +146,10 @@ fn scales_are_bounded_by_the_layers_of_a_plan() {
             steps: 1,
             batch: 1,
             learning_rate,
+            optimizer: LocalOptimizer::AdamW,
+            weight_decay: 0.0,
+            warmup: 0,
+            clip_norm: 0.0,
             deadline_ms: 1,
             scales,
         })

@@ -2,8 +2,8 @@
 
 use packfed_protocol::{
     Assignment, CatchUp, CheckIn, Digest, Enroll, Enrolled, Finished, FrameHeader, FrameType, HEADER_BYTES, LaneClips,
-    LaneScales, LayerPlan, Limits, Message, Outcome, Plan, Refused, Rejection, RejectionCode, Round, RunId, Signed,
-    Status, Token, UpdateHeader, Verdict, Version, WorkerId,
+    LaneScales, LayerPlan, Limits, LocalOptimizer, Message, Outcome, Plan, Refused, Rejection, RejectionCode, Round,
+    RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -83,12 +83,28 @@ fn plan() -> impl Strategy<Value = Message> {
 
 fn assignment() -> impl Strategy<Value = Message> {
     let scales = vec(any::<(i8, i8)>().prop_map(|(wave, residual)| LaneScales { wave, residual }), 0..8);
-    (any::<(u64, u64)>(), any::<(u32, u32, u32)>(), any::<f32>(), any::<u64>(), scales).prop_map(
-        |((round, base), (turn, steps, batch), learning_rate, deadline_ms, scales)| {
-            let (round, base) = (Round(round), Version(base));
-            Message::Assignment(Assignment { round, base, turn, steps, batch, learning_rate, deadline_ms, scales })
-        },
-    )
+    let optimizer =
+        prop_oneof![Just(LocalOptimizer::AdamW), any::<f32>().prop_map(|momentum| LocalOptimizer::Sgd { momentum })];
+    let numbers = any::<(u64, u64, u32, u32, u32, u32, u64)>();
+    (numbers, any::<[f32; 3]>(), optimizer, scales).prop_map(|(numbers, rates, optimizer, scales)| {
+        let (round, base, turn, steps, batch, warmup, deadline_ms) = numbers;
+        let (round, base) = (Round(round), Version(base));
+        let [learning_rate, weight_decay, clip_norm] = rates;
+        Message::Assignment(Assignment {
+            round,
+            base,
+            turn,
+            steps,
+            batch,
+            learning_rate,
+            optimizer,
+            weight_decay,
+            warmup,
+            clip_norm,
+            deadline_ms,
+            scales,
+        })
+    })
 }
 
 fn catch_up() -> impl Strategy<Value = Message> {

@@ -2,8 +2,8 @@
 
 use packfed_protocol::{
     Assignment, CatchUp, CheckIn, Digest, Enroll, Enrolled, Finished, Identity, LaneClips, LaneScales, LayerPlan,
-    Message, Outcome, Plan, Refused, Rejection, RejectionCode, Round, RunId, Signed, Status, Token, UpdateHeader,
-    Verdict, Version, WorkerId,
+    LocalOptimizer, Message, Outcome, Plan, Refused, Rejection, RejectionCode, Round, RunId, Signed, Status, Token,
+    UpdateHeader, Verdict, Version, WorkerId,
 };
 
 pub(crate) fn run() -> RunId {
@@ -87,6 +87,10 @@ pub(crate) fn assignment() -> Message {
         steps: 10,
         batch: 32,
         learning_rate: 0.125,
+        optimizer: LocalOptimizer::Sgd { momentum: 0.5 },
+        weight_decay: 0.015_625,
+        warmup: 3,
+        clip_norm: 1.0,
         deadline_ms: 30_000,
         scales: vec![LaneScales { wave: -12, residual: -9 }],
     })

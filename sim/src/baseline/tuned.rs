@@ -7,8 +7,8 @@ use packfed_codec::Seed;
 use packfed_coordinator::cohort;
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::{
-    Assignment, CatchUp, CheckIn, Digest, Finished, Identity, Message, Outcome, Plan, Round, RunId, Signed,
-    UpdateHeader, Verdict, Version, WorkerId,
+    Assignment, CatchUp, CheckIn, Digest, Finished, Identity, LocalOptimizer, Message, Outcome, Plan, Round, RunId,
+    Signed, UpdateHeader, Verdict, Version, WorkerId,
 };
 use packfed_worker::local::LocalSteps;
 use packfed_worker::session::training_seed;
@@ -160,6 +160,10 @@ impl Traffic {
             steps: 0,
             batch: 0,
             learning_rate: 0.0,
+            optimizer: LocalOptimizer::AdamW,
+            weight_decay: 0.0,
+            warmup: 0,
+            clip_norm: 0.0,
             deadline_ms: 0,
             scales: Vec::new(),
         };

@@ -236,6 +236,25 @@ mod tests {
     }
 
     #[test]
+    fn adam_without_decay_has_the_bits_of_adam() {
+        let variable = variable();
+        let mut optimizer = Optimizer::new(LocalOptimizer::ADAM, std::slice::from_ref(&variable));
+        let (mut expected, mut moments) = (START, [(0.0f32, 0.0f32); 6]);
+        for t in 1..20 {
+            let gradients: Vec<f32> = expected.iter().map(|value| (value * 1.7).sin()).collect();
+            for ((value, (mean, square)), gradient) in expected.iter_mut().zip(&mut moments).zip(&gradients) {
+                *mean = BETA1 * *mean + (1.0 - BETA1) * gradient;
+                *square = BETA2 * *square + (1.0 - BETA2) * gradient * gradient;
+                let (rate, square_scale) = (0.1 / (1.0 - BETA1.powi(t)), 1.0 / (1.0 - BETA2.powi(t)));
+                *value -= rate * *mean / ((*square * square_scale).sqrt() + EPSILON);
+            }
+            let gradient = Tensor::from_vec(gradients, (2, 3), &Device::Cpu).unwrap();
+            optimizer.step(&[gradient], 1.0, 0.1).unwrap();
+            assert_eq!(variable.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected, "step {t}");
+        }
+    }
+
+    #[test]
     fn sgd_with_momentum_and_decay_is_its_formula() {
         for (momentum, decay) in [(0.0f32, 0.0f32), (0.0, 0.3), (0.9, 0.0), (0.5, 0.3)] {
             assert_near(&found(LocalOptimizer::Sgd { momentum, weight_decay: decay }), |mut value| {

@@ -61,6 +61,10 @@ fn assignment(round: u64, base: u64) -> Message {
         steps: 3,
         batch: 2,
         learning_rate: 0.1,
+        optimizer: packfed_protocol::LocalOptimizer::Sgd { momentum: 0.5 },
+        weight_decay: 0.25,
+        warmup: 2,
+        clip_norm: 0.0,
         deadline_ms: 500,
         scales: vec![LaneScales { wave: -12, residual: -6 }],
     })
@@ -146,6 +150,27 @@ fn the_same_round_makes_the_same_update_and_another_worker_another() {
     };
     assert_eq!(update([3; 32]), update([3; 32]));
     assert_ne!(update([3; 32]).payload, update([4; 32]).payload, "rounding is each worker's own");
+}
+
+#[test]
+fn a_job_trains_as_the_assignment_says() {
+    let job = |optimizer, clip_norm| {
+        let mut session = session();
+        hear(&mut session, plan());
+        let Message::Assignment(sent) = assignment(1, 0) else { unreachable!() };
+        let sent = Message::Assignment(Assignment { optimizer, clip_norm, ..sent });
+        match session.handle(Event::Message(Box::new(sent)), NOW).as_slice() {
+            [Effect::Train { job, .. }] => job.local,
+            other => panic!("{other:?}"),
+        }
+    };
+    let optimizer = LocalOptimizer::Sgd { momentum: 0.5, weight_decay: 0.25 };
+    let adam = LocalSteps::adam(3, 2, 0.1);
+    let sent = packfed_protocol::LocalOptimizer::Sgd { momentum: 0.5 };
+    assert_eq!(job(sent, 0.0), LocalSteps { optimizer, warmup: 2, ..adam });
+    let optimizer = LocalOptimizer::AdamW { weight_decay: 0.25 };
+    let expected = LocalSteps { optimizer, warmup: 2, clip_norm: Some(1.5), ..adam };
+    assert_eq!(job(packfed_protocol::LocalOptimizer::AdamW, 1.5), expected);
 }
 
 #[test]
