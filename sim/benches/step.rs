@@ -16,6 +16,7 @@ use packfed_sim::federated::FederatedTask;
 use packfed_sim::options::{BATCH, Options, STEPS, UNEVEN, digits_run};
 use packfed_sim::task::Task;
 use packfed_worker::local::LocalSteps;
+use packfed_worker::local::host::Unattended;
 use packfed_worker::task::{Job, LocalTask};
 use packfed_worker::trainer::{Base, Trainer};
 
@@ -46,7 +47,8 @@ fn step(criterion: &mut Criterion) {
         local: LocalSteps::adam(STEPS, BATCH, plan.raw().training.learning_rate),
         seed,
     };
-    group.bench_function("packfed", |bencher| bencher.iter(|| trainer.train(&job).expect("it trains")));
+    group
+        .bench_function("packfed", |bencher| bencher.iter(|| trainer.train(&job, &mut Unattended).expect("it trains")));
 
     let steps = LocalSteps::adam(STEPS, BATCH, 1e-3);
     let (dense, parameters) = DenseModel::new(&task.base);

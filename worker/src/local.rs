@@ -3,15 +3,22 @@
 //! packfed's trainers and the simulator's baselines differ in what they track and how they run a
 //! model forward, and in nothing else. What an example is, is its caller's business.
 
+pub mod budget;
 mod gradients;
+pub mod host;
 mod optimizer;
+pub mod snapshot;
 mod training;
+
+use std::ops::ControlFlow;
 
 use candle_core::{Device, Result as TensorResult, Tensor, Var};
 
 pub use optimizer::{LocalOptimizer, Optimizer};
 
 use crate::task::TaskError;
+use host::{Host, Step, Unattended};
+use snapshot::JobDigest;
 use training::Training;
 
 /// How a round trains; the same on every machine.
@@ -38,6 +45,17 @@ pub struct MeanLoss {
     pub mean: Tensor,
     /// How many terms it is the mean of: examples where each has one, predicted tokens of a language model.
     pub terms: usize,
+}
+
+/// Where a job is trained, and cut how.
+pub struct Place<'a> {
+    /// What the training follows from; a snapshot is taken up only by the job that it was taken of.
+    pub job: JobDigest,
+    /// Most examples that go through the model at once, if not one at least: a step is that of its whole batch, to
+    /// rounding, and its examples do not depend on how it is cut.
+    pub micro_batch: usize,
+    /// The machine.
+    pub host: &'a mut dyn Host,
 }
 
 /// What local training came to, beside the variables' values.
@@ -68,9 +86,8 @@ impl LocalSteps {
         self.learning_rate * share
     }
 
-    /// Runs the steps on `variables`. `order` gives a step's examples, given how many; `loss` maps examples to their
-    /// loss. At most `micro_batch` examples (and at least one) go through the model at once: a step is that of its
-    /// whole batch, to rounding, and its examples do not depend on how it is cut.
+    /// Runs the steps on `variables`, with nobody watching and whole batches. `order` gives a step's examples, given
+    /// how many; `loss` maps examples to their loss.
     ///
     /// # Errors
     /// If a tensor operation fails, or a loss, a gradient or a variable is not finite; the variables are then not to
@@ -78,13 +95,43 @@ impl LocalSteps {
     pub fn run(
         &self,
         variables: &[Var],
+        order: impl FnMut(usize) -> Vec<usize>,
+        loss: impl Fn(&[usize]) -> TensorResult<MeanLoss>,
+    ) -> Result<LocalOutcome, TaskError> {
+        let place = Place { job: JobDigest([0; 32]), micro_batch: usize::MAX, host: &mut Unattended };
+        self.run_at(place, variables, order, loss)
+    }
+
+    /// The same at a place, which may end it early, or have it go on from where it was interrupted: from there it ends
+    /// in the bits of an undisturbed run. `order` must give what it gave the first time; the steps done are drawn again.
+    ///
+    /// # Errors
+    /// As [`LocalSteps::run`].
+    pub fn run_at(
+        &self,
+        place: Place<'_>,
+        variables: &[Var],
         mut order: impl FnMut(usize) -> Vec<usize>,
         loss: impl Fn(&[usize]) -> TensorResult<MeanLoss>,
-        micro_batch: usize,
     ) -> Result<LocalOutcome, TaskError> {
+        let Place { job, micro_batch, host } = place;
         let mut training = Training::new(*self, variables);
-        for _ in 0..self.steps {
-            training.step(&order(self.batch as usize), &loss, micro_batch)?;
+        if let Some(snapshot) = host.resume(&job) {
+            if snapshot.job == job && training.restore(&snapshot)? {
+                tracing::info!(step = snapshot.steps, "going on with interrupted training");
+            } else {
+                tracing::warn!("a snapshot of other training is ignored");
+            }
+        }
+        for _ in 0..training.done() {
+            order(self.batch as usize);
+        }
+        while training.done() < self.steps {
+            let loss = training.step(&order(self.batch as usize), &loss, micro_batch)?;
+            let step = Step { done: training.done(), of: self.steps, loss, job, training: &training };
+            if let ControlFlow::Break(()) = host.stepped(&step) {
+                break;
+            }
         }
         Ok(training.outcome())
     }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use packfed_codec::{Seed, State, Window};
 use thiserror::Error;
 
-use crate::local::LocalSteps;
+use crate::local::budget::MemoryError;
+use crate::local::host::Host;
+use crate::local::snapshot::JobDigest;
+use crate::local::{LocalOptimizer, LocalSteps};
 
 /// One round's local training.
 #[derive(Clone, Debug)]
@@ -21,6 +24,32 @@ pub struct Job {
     pub local: LocalSteps,
     /// Where the order of the examples comes from; it names the round and the worker.
     pub seed: Seed,
+}
+
+impl Job {
+    /// Digest of all that this job's training follows from on a worker with this many examples.
+    #[must_use]
+    pub fn digest(&self, examples: u32) -> JobDigest {
+        let mut hasher = blake3::Hasher::new_derive_key("packfed/job/1");
+        hasher.update(&self.state.layout().digest().0);
+        hasher.update(&self.state.digest().0);
+        hasher.update(self.seed.bytes());
+        let LocalSteps { steps, batch, learning_rate, optimizer, warmup, clip_norm } = self.local;
+        let (rule, momentum, weight_decay) = match optimizer {
+            LocalOptimizer::AdamW { weight_decay } => (1, 0.0, weight_decay),
+            LocalOptimizer::Sgd { momentum, weight_decay } => (2, momentum, weight_decay),
+        };
+        self.window.for_each_slot(self.state.layout(), |slot| {
+            hasher.update(&(slot.lane as u64).to_le_bytes());
+        });
+        for number in [steps, batch, warmup, rule, examples] {
+            hasher.update(&number.to_le_bytes());
+        }
+        for number in [learning_rate, momentum, weight_decay, clip_norm.unwrap_or(0.0)] {
+            hasher.update(&number.to_le_bytes());
+        }
+        JobDigest(*hasher.finalize().as_bytes())
+    }
 }
 
 /// What training yields.
@@ -63,6 +92,9 @@ pub enum TaskError {
     /// The plan adapts something that this transformer is not.
     #[error(transparent)]
     Adapt(#[from] crate::pretrained::AdaptError),
+    /// Not one example fits into the worker's memory budget.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The tensor library refused.
     #[error("training failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -73,9 +105,10 @@ pub trait LocalTask: Send {
     /// Number of examples, which weighs this worker's updates.
     fn examples(&self) -> u32;
 
-    /// Trains from the job's state; the same job gives the same delta.
+    /// Trains from the job's state on a machine; the same job gives the same delta on any that neither ends it early
+    /// nor bounds its memory.
     ///
     /// # Errors
-    /// If training cannot be done or its loss is not finite.
-    fn train(&mut self, job: &Job) -> Result<Trained, TaskError>;
+    /// If training cannot be done, does not fit into the host's memory budget, or leaves the real numbers.
+    fn train(&mut self, job: &Job, host: &mut dyn Host) -> Result<Trained, TaskError>;
 }

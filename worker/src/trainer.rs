@@ -7,9 +7,11 @@ use packfed_codec::{Direct, Layout, State, Window};
 
 use crate::adapted::AdaptedLinear;
 use crate::examples::{BatchOrder, Examples};
-use crate::local::{MeanLoss, flat_values};
+use crate::local::budget::MemoryNeed;
+use crate::local::host::Host;
+use crate::local::{MeanLoss, Place, flat_values};
 use crate::loss::cross_entropy;
-use crate::mlp::{Mlp, ModelError, Target};
+use crate::mlp::{Dense, Mlp, ModelError, Target};
 use crate::nn::frozen::FrozenLinear;
 use crate::task::{Job, LocalTask, TaskError, Trained};
 use crate::weight::{Stored, Weight};
@@ -113,6 +115,18 @@ impl Trainer {
     pub const fn new(base: Arc<Base>, examples: Arc<Examples>) -> Self {
         Self { base, examples }
     }
+
+    /// Weights, examples and five values for each that is trained (itself, its gradient, a sum of such, two of state);
+    /// and for one example in the model some six values an output of every layer, forward and backward.
+    fn memory_need(&self, deltas: &[Var]) -> MemoryNeed {
+        let layers = &self.base.model().layers;
+        let weights: usize = layers.iter().map(|layer| layer.weight.len() + layer.bias.len()).sum();
+        let trained: usize = deltas.iter().map(|delta| delta.elem_count()).sum();
+        let outputs: usize = layers.iter().map(Dense::outputs).sum();
+        let bytes = |values: usize| 4 * values as u64;
+        let kept = bytes(2 * self.examples.features() + 6 * outputs);
+        MemoryNeed { fixed: bytes(weights + self.examples.values().len() + 5 * trained), kept, recomputed: None }
+    }
 }
 
 impl LocalTask for Trainer {
@@ -120,19 +134,21 @@ impl LocalTask for Trainer {
         u32::try_from(self.examples.len()).unwrap_or(u32::MAX)
     }
 
-    fn train(&mut self, job: &Job) -> Result<Trained, TaskError> {
+    fn train(&mut self, job: &Job, host: &mut dyn Host) -> Result<Trained, TaskError> {
         let adapter = self.base.adapter(job.state.layout())?;
         let adapted = adapter.adapted(&job.state, job.window)?;
         let zero =
             |linear: &AdaptedLinear<f32>| Var::zeros(linear.delta_shape(), candle_core::DType::F32, &Device::Cpu);
         let deltas = adapted.iter().map(zero).collect::<TensorResult<Vec<Var>>>()?;
+        let fit = self.memory_need(&deltas).fit(job.local.batch, host.memory_budget())?;
+        let place = Place { job: job.digest(self.examples()), micro_batch: fit.micro_batch as usize, host };
         let mut order = BatchOrder::new(&job.seed, self.examples.len());
         let loss = |indices: &[usize]| {
             let (x, labels) = self.examples.tensors(indices)?;
             let mean = cross_entropy::<f32>(&adapter.forward(&adapted, &deltas, &x)?, &labels)?;
             Ok(MeanLoss { mean, terms: indices.len() })
         };
-        let outcome = job.local.run(&deltas, |size| order.batch(size), loss, usize::MAX)?;
+        let outcome = job.local.run_at(place, &deltas, |size| order.batch(size), loss)?;
         Ok(Trained { delta: flat_values(&deltas)?, loss: outcome.loss })
     }
 }

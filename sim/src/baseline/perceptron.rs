@@ -63,6 +63,6 @@ pub fn train(
         let mean = cross_entropy::<f32>(&model.forward(&tensors, &x)?, &labels)?;
         Ok(MeanLoss { mean, terms: indices.len() })
     };
-    steps.run(&variables, |size| order.batch(size), loss, usize::MAX)?;
+    steps.run(&variables, |size| order.batch(size), loss)?;
     Ok(flat_values(&variables)?)
 }

@@ -74,6 +74,31 @@ impl Optimizer {
         self.steps
     }
 
+    /// The state's values, one variable after another.
+    pub(crate) fn state(&self) -> Vec<f32> {
+        let state = |(_, state): &(Var, Mutex<Vec<f32>>)| state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.variables.iter().flat_map(state).collect()
+    }
+
+    /// Values of the state.
+    pub(crate) fn state_len(&self) -> usize {
+        self.variables().map(|variable| self.rule.state_len(variable.elem_count())).sum()
+    }
+
+    /// Goes on from a state after so many steps.
+    ///
+    /// # Panics
+    /// If there are fewer values than [`Optimizer::state_len`].
+    pub(crate) fn restore(&mut self, steps: u32, mut values: &[f32]) {
+        for (_, state) in &mut self.variables {
+            let state = state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let (own, rest) = values.split_at(state.len());
+            state.copy_from_slice(own);
+            values = rest;
+        }
+        self.steps = steps;
+    }
+
     /// Moves the variables along `scale`·gradient, one gradient of its shape a variable; says whether all of them are finite then.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What a step is, whatever it is cut into.
 
+use super::snapshot::Snapshot;
 use super::*;
 use crate::task::NotFinite;
 
@@ -44,9 +45,37 @@ fn rules() -> [LocalSteps; 3] {
 /// Final weights and loss.
 fn run(steps: &LocalSteps, micro_batch: usize) -> (Vec<f32>, f32) {
     let w = weights();
-    let outcome = steps.run(std::slice::from_ref(&w), order(), |examples| loss(&w, examples), micro_batch).unwrap();
+    let outcome =
+        steps.run_at(place(micro_batch, &mut Unattended), std::slice::from_ref(&w), order(), |i| loss(&w, i)).unwrap();
     assert_eq!(outcome.steps, steps.steps);
     (flat_values(&[w]).unwrap(), outcome.loss)
+}
+
+fn place(micro_batch: usize, host: &mut dyn Host) -> Place<'_> {
+    Place { job: JobDigest([1; 32]), micro_batch, host }
+}
+
+/// Breaks off after some steps and keeps a snapshot.
+#[derive(Default)]
+struct Interrupting {
+    after: u32,
+    kept: Option<Snapshot>,
+    told: Vec<(u32, u32, f32)>,
+}
+
+impl Host for Interrupting {
+    fn resume(&mut self, _: &JobDigest) -> Option<Snapshot> {
+        self.kept.take()
+    }
+
+    fn stepped(&mut self, step: &Step<'_>) -> ControlFlow<()> {
+        self.told.push((step.done, step.of, step.loss));
+        if step.done != self.after {
+            return ControlFlow::Continue(());
+        }
+        self.kept = Some(Snapshot::decode(&step.snapshot().unwrap().encode()).unwrap());
+        ControlFlow::Break(())
+    }
 }
 
 #[test]
@@ -88,6 +117,62 @@ fn steps_are_the_formulas() {
 }
 
 #[test]
+fn interrupted_after_any_step_it_ends_in_the_same_bits() {
+    for steps in rules() {
+        let undisturbed = run(&steps, 2);
+        for after in 1..=steps.steps {
+            let mut host = Interrupting { after, ..Interrupting::default() };
+            let mut part = || {
+                let w = weights();
+                let place = place(2, &mut host);
+                let outcome =
+                    steps.run_at(place, std::slice::from_ref(&w), order(), |examples| loss(&w, examples)).unwrap();
+                (outcome.steps, (flat_values(&[w]).unwrap(), outcome.loss))
+            };
+            assert_eq!(part().0, after);
+            let (done, resumed) = part();
+            assert_eq!(done, steps.steps);
+            assert_eq!(resumed, undisturbed, "{after}");
+            let told: Vec<u32> = host.told.iter().map(|&(done, ..)| done).collect();
+            assert_eq!(told, (1..=steps.steps).collect::<Vec<_>>(), "no step is done twice");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_of_anything_else_is_ignored() {
+    let [adam, _, sgd] = rules();
+    let snapshot = |steps: &LocalSteps| {
+        let (w, mut host) = (weights(), Interrupting { after: 3, ..Interrupting::default() });
+        steps.run_at(place(5, &mut host), std::slice::from_ref(&w), order(), |examples| loss(&w, examples)).unwrap();
+        host.kept.unwrap()
+    };
+    let good = snapshot(&adam);
+    let (mut short, mut far) = (good.clone(), good.clone());
+    short.parameters.truncate(2);
+    far.steps = 7;
+    let foreign = Snapshot { job: JobDigest([2; 32]), ..good.clone() };
+    let undisturbed = run(&adam, 5);
+    for (kept, steps) in [(good, 3), (short, 6), (far, 6), (foreign, 6), (snapshot(&sgd), 6)] {
+        let (w, mut host) = (weights(), Interrupting { kept: Some(kept), ..Interrupting::default() });
+        let outcome =
+            adam.run_at(place(5, &mut host), std::slice::from_ref(&w), order(), |examples| loss(&w, examples)).unwrap();
+        assert_eq!(host.told.len(), steps, "steps from the start or from the snapshot");
+        assert_eq!((flat_values(&[w]).unwrap(), outcome.loss), undisturbed);
+    }
+}
+
+#[test]
+fn a_round_that_ends_early_has_the_loss_of_its_steps() {
+    let (w, mut host) = (weights(), Interrupting { after: 2, ..Interrupting::default() });
+    let steps = rules()[0];
+    let outcome =
+        steps.run_at(place(5, &mut host), std::slice::from_ref(&w), order(), |examples| loss(&w, examples)).unwrap();
+    let losses: Vec<f32> = host.told.iter().map(|&(_, _, loss)| loss).collect();
+    assert_eq!(outcome, LocalOutcome { steps: 2, loss: (losses[0] + losses[1]) / 2.0 });
+}
+
+#[test]
 fn the_rate_rises_to_its_place_and_stays() {
     let rates = |warmup| [0, 1, 2, 3, 9].map(|n| LocalSteps { warmup, ..LocalSteps::adam(10, 1, 0.8) }.rate(n));
     assert_eq!(rates(0), [0.8; 5]);
@@ -106,7 +191,7 @@ fn what_is_not_finite_ends_training_with_its_step() {
             order(size)
         };
         let loss = |examples: &[usize]| Ok(MeanLoss { mean: mean(&w, step.get() - 1), terms: examples.len() });
-        match steps.run(std::slice::from_ref(&w), order, loss, micro_batch).unwrap_err() {
+        match steps.run_at(place(micro_batch, &mut Unattended), std::slice::from_ref(&w), order, loss).unwrap_err() {
             TaskError::NotFinite { step, fault } => (step, format!("{fault}")),
             other => panic!("{other}"),
         }

@@ -1,10 +1,12 @@
 //! Local training between two steps, and the step itself.
 
-use candle_core::{Result as TensorResult, Var};
+use candle_core::{Device, Result as TensorResult, Tensor, Var};
 
 use super::gradients::Gradients;
 use super::optimizer::Optimizer;
+use super::snapshot::{JobDigest, Snapshot};
 use super::{LocalOutcome, LocalSteps, MeanLoss};
+use crate::nn::values::values;
 use crate::task::{NotFinite, TaskError};
 
 /// Everything that a step reads and changes.
@@ -20,6 +22,39 @@ impl Training {
     /// Before the first step.
     pub(crate) fn new(steps: LocalSteps, variables: &[Var]) -> Self {
         Self { steps, optimizer: Optimizer::new(steps.optimizer, variables), loss: 0.0 }
+    }
+
+    /// Steps done.
+    pub(crate) const fn done(&self) -> u32 {
+        self.optimizer.steps()
+    }
+
+    /// Everything that the steps to come depend on, beside the job.
+    pub(crate) fn snapshot(&self, job: JobDigest) -> TensorResult<Snapshot> {
+        let mut parameters = Vec::new();
+        for variable in self.optimizer.variables() {
+            parameters.extend_from_slice(&values::<f32>(variable)?);
+        }
+        Ok(Snapshot { job, steps: self.done(), loss: self.loss, parameters, state: self.optimizer.state() })
+    }
+
+    /// Goes on from a snapshot; `false` if it is of other variables, another optimizer or more steps, and nothing was
+    /// changed.
+    pub(crate) fn restore(&mut self, snapshot: &Snapshot) -> TensorResult<bool> {
+        let parameters: usize = self.optimizer.variables().map(|variable| variable.elem_count()).sum();
+        let lengths = (snapshot.parameters.len(), snapshot.state.len());
+        if lengths != (parameters, self.optimizer.state_len()) || snapshot.steps > self.steps.steps {
+            return Ok(false);
+        }
+        let mut rest = snapshot.parameters.as_slice();
+        for variable in self.optimizer.variables() {
+            let (own, after) = rest.split_at(variable.elem_count());
+            variable.set(&Tensor::from_slice(own, variable.shape(), &Device::Cpu)?)?;
+            rest = after;
+        }
+        self.optimizer.restore(snapshot.steps, &snapshot.state);
+        self.loss = snapshot.loss;
+        Ok(true)
     }
 
     /// Steps done, and their mean loss.
