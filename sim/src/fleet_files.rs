@@ -17,7 +17,7 @@ use packfed_coordinator::config::{CoordinatorFile, RunConfig};
 use packfed_coordinator::redb_store::RedbStore;
 use packfed_coordinator::registry::{Registry, token_digest};
 use packfed_protocol::{CoordinatorId, Identity, Token};
-use packfed_worker::config::{DataConfig, ModelConfig, WorkerConfig};
+use packfed_worker::config::{DataConfig, LimitsConfig, ModelConfig, WorkerConfig};
 use packfed_worker::idx::{write_images, write_labels};
 
 use crate::digits::Labelled;
@@ -87,6 +87,7 @@ pub fn write_worker(
         enrolment: "enrolment.toml".into(),
         model: ModelConfig { base: Path::new("..").join("base.safetensors") },
         data,
+        limits: LimitsConfig::default(),
     };
     let path = own.join("worker.toml");
     write(&path, toml::to_string(&config)?.as_bytes())?;

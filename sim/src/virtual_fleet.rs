@@ -12,6 +12,7 @@ use packfed_codec::{Seed, State};
 use packfed_coordinator::engine::Engine;
 use packfed_coordinator::event::{Effect as EngineEffect, Event as EngineEvent, Ticket};
 use packfed_protocol::{Limits, Message, Rejection, RejectionCode, Round, Timestamp, WorkerId};
+use packfed_worker::local::host::Unattended;
 use packfed_worker::session::{Effect, Ending, Event, Session};
 use packfed_worker::task::{Job, LocalTask};
 use thiserror::Error;
@@ -208,7 +209,7 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
         let under_way = std::mem::take(&mut self.training);
         let tasks = &self.tasks;
         let results = parallel::map(&under_way, self.threads, |training| {
-            tasks[training.worker].clone().train(&training.job).map_err(|error| error.to_string())
+            tasks[training.worker].clone().train(&training.job, &mut Unattended).map_err(|error| error.to_string())
         });
         for (training, result) in under_way.into_iter().zip(results) {
             let event = Event::Trained { round: training.round, result };
@@ -282,6 +283,7 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
                 Effect::Send(message) => self.send_up(worker, &message, None),
                 Effect::Upload(message) => self.send_up(worker, &message, Some(Ticket(worker as u64))),
                 Effect::Train { round, job } => self.begin_training(worker, round, *job),
+                Effect::RoundOver => {}
                 Effect::Wake(time) => self.at(time, Happening::AtWorker { worker, event: Event::Tick }),
                 Effect::Stop(Ending::Finished { .. }) => self.finished += 1,
                 Effect::Stop(Ending::Failed(error)) => {

@@ -53,7 +53,7 @@ fn plays(folder: &Path) {
 }
 
 fn small(run: TextRun, learning_rate: f32) -> TextRun {
-    let training = TrainingTable { steps: 4, batch: 8, learning_rate };
+    let training = TrainingTable::adam(4, 8, learning_rate);
     TextRun { block: 16, training, dense_rates: &[3e-3, 1e-2], lora_rates: &[1e-2], ..run }
 }
 

@@ -1,15 +1,18 @@
 //! Flags and subcommands of `worker`, and what each prints.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::MultiProgress;
 use packfed_protocol::{Digest, Identity, IdentityError, Token};
 use packfed_worker::client::{self, Address};
 use packfed_worker::config::{DataConfig, Enrolment, WorkerConfig};
 use packfed_worker::examples::Examples;
 use packfed_worker::idx::{parse_images, parse_labels};
+use packfed_worker::machine::Machine;
 use packfed_worker::mlp::Mlp;
 use packfed_worker::session::Ending;
 use packfed_worker::trainer::{Base, Trainer};
@@ -62,15 +65,22 @@ struct Run {
     /// Print the final version and digest as one JSON object.
     #[arg(long)]
     json: bool,
+    /// Seconds after which a round ends with the steps done; instead of the configuration's.
+    #[arg(long, value_name = "SECONDS")]
+    time_budget_s: Option<u64>,
+    /// Bytes that training may take; instead of the configuration's.
+    #[arg(long, value_name = "BYTES")]
+    memory_budget_bytes: Option<u64>,
 }
 
 impl Cli {
     pub(crate) fn run(self) -> Result<()> {
-        log_to_stderr(self.log_format);
+        let bars = MultiProgress::new();
+        log_to_stderr(self.log_format, bars.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match self.command {
             Command::Enroll(enroll) => runtime.block_on(enroll.run()),
-            Command::Run(run) => runtime.block_on(run.run()),
+            Command::Run(run) => runtime.block_on(run.run(bars)),
         }
     }
 }
@@ -95,8 +105,11 @@ impl Enroll {
 }
 
 impl Run {
-    async fn run(self) -> Result<()> {
-        let config = WorkerConfig::load(&self.config)?;
+    async fn run(self, bars: MultiProgress) -> Result<()> {
+        let mut config = WorkerConfig::load(&self.config)?;
+        let limits = &mut config.limits;
+        limits.time_budget_s = self.time_budget_s.or(limits.time_budget_s);
+        limits.memory_budget_bytes = self.memory_budget_bytes.or(limits.memory_budget_bytes);
         let identity = Identity::load(&config.identity).context("no key here; run `worker enroll` first")?;
         let enrolment = Enrolment::load(&config).context("not enrolled; run `worker enroll` first")?;
         let base_file = read(&config.model.base)?;
@@ -105,7 +118,9 @@ impl Run {
         tracing::info!(worker = %identity.id(), examples = examples.len(), "ready");
         let trainer = Trainer::new(Arc::new(Base::new(Arc::new(base))), Arc::new(examples));
         let address = address(&config, identity);
-        let ending = client::run(address, enrolment.run, Digest::of(&base_file), trainer, interrupted()).await?;
+        let machine = Machine::new(config.limits.budgets(), config.limits.snapshot, bars);
+        let base = Digest::of(&base_file);
+        let ending = client::run(address, enrolment.run, base, trainer, machine, interrupted()).await?;
         if let Ending::Finished { version, digest } = ending {
             if self.json {
                 println!(r#"{{"version":{},"digest":"{digest}"}}"#, version.0);
@@ -140,9 +155,22 @@ async fn interrupted() {
     }
 }
 
-fn log_to_stderr(format: LogFormat) {
+/// Stderr, without tearing the bars that may be drawn there.
+struct BesideBars(MultiProgress);
+
+impl Write for BesideBars {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.suspend(|| std::io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+fn log_to_stderr(format: LogFormat, bars: MultiProgress) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || BesideBars(bars.clone()));
     match format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

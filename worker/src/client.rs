@@ -16,6 +16,7 @@ use packfed_protocol::{CoordinatorId, Digest, Enroll, Identity, Limits, Message,
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::machine::Machine;
 use crate::session::{Effect, Ending, Event, Session};
 use crate::task::LocalTask;
 
@@ -81,7 +82,7 @@ pub async fn enroll(address: &Address, token: Token, name: &str) -> Result<RunId
     }
 }
 
-/// Takes part in a run until it is finished, reconnecting as often as it takes.
+/// Takes part in a run until it is finished, reconnecting as often as it takes; trains on `machine`.
 ///
 /// # Errors
 /// If this worker cannot take part, or `shutdown` ends first.
@@ -90,16 +91,18 @@ pub async fn run(
     run: RunId,
     base: Digest,
     task: impl LocalTask + Clone + 'static,
+    machine: Machine,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ending, ClientError> {
     let quic = quic::client(&address.identity)?;
     let (session, effects) = Session::new(address.identity.clone(), run, base, task.examples(), now());
     let (inputs, inbox) = mpsc::channel(QUEUE);
-    let mut owner = Owner { session, task, quic, address, link: None, links: 0, inputs };
+    let mut owner = Owner { session, task, machine, quic, address, link: None, links: 0, inputs };
     let ending = tokio::select! {
         ending = owner.drive(effects, inbox) => ending,
         () = shutdown => Err(ClientError::Interrupted),
     };
+    owner.machine.interrupt();
     owner.quic.close();
     owner.quic.wait_idle().await;
     ending
@@ -130,6 +133,7 @@ struct Link {
 struct Owner<T> {
     session: Session,
     task: T,
+    machine: Machine,
     quic: Quic,
     address: Address,
     link: Option<(quinn::Connection, quinn::SendStream)>,
@@ -203,12 +207,14 @@ impl<T: LocalTask + Clone + 'static> Owner<T> {
                 Effect::Upload(message) => self.upload(*message).await,
                 Effect::Train { round, job } => {
                     let (mut task, inputs) = (self.task.clone(), self.inputs.clone());
+                    let mut host = self.machine.round(round);
                     tokio::task::spawn_blocking(move || {
-                        let result = task.train(&job).map_err(|error| error.to_string());
+                        let result = task.train(&job, &mut host).map_err(|error| error.to_string());
                         // The owner is gone only when the session has ended; then nobody wants the result.
                         let _ = inputs.blocking_send(Input::Session(Event::Trained { round, result }));
                     });
                 }
+                Effect::RoundOver => self.machine.over(),
                 Effect::Wake(time) => self.later(time, Input::Session(Event::Tick)),
                 Effect::Stop(ending) => return Some(ending),
             }

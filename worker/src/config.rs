@@ -5,10 +5,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use packfed_protocol::{CoordinatorId, RunId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::machine::Budgets;
 
 /// `worker.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,46 @@ pub struct WorkerConfig {
     pub model: ModelConfig,
     /// The examples of this worker.
     pub data: DataConfig,
+    /// What this machine gives to training.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// A round ends with the steps done after so many seconds, one at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_budget_s: Option<u64>,
+    /// Bytes that training may take, as it estimates itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_budget_bytes: Option<u64>,
+    /// Seconds between two snapshots of a round that is under way; 0 takes one at every step. Default 30.
+    #[serde(default = "snapshot_every_s")]
+    pub snapshot_every_s: u64,
+    /// File of such a snapshot.
+    #[serde(default = "snapshot")]
+    pub snapshot: PathBuf,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let (snapshot_every_s, snapshot) = (snapshot_every_s(), snapshot());
+        Self { time_budget_s: None, memory_budget_bytes: None, snapshot_every_s, snapshot }
+    }
+}
+
+impl LimitsConfig {
+    /// The same as the loop's host has them.
+    #[must_use]
+    pub fn budgets(&self) -> Budgets {
+        Budgets {
+            time: self.time_budget_s.map(Duration::from_secs),
+            memory: self.memory_budget_bytes,
+            snapshot_every: Duration::from_secs(self.snapshot_every_s),
+        }
+    }
 }
 
 /// `[model]`.
@@ -89,6 +132,14 @@ fn enrolment() -> PathBuf {
     "enrolment.toml".into()
 }
 
+const fn snapshot_every_s() -> u64 {
+    30
+}
+
+fn snapshot() -> PathBuf {
+    "training.snapshot".into()
+}
+
 impl WorkerConfig {
     /// Reads a file; relative paths in it are relative to its folder.
     ///
@@ -103,6 +154,7 @@ impl WorkerConfig {
             &mut config.model.base,
             &mut config.data.images,
             &mut config.data.labels,
+            &mut config.limits.snapshot,
         ] {
             *file = folder.join(&*file);
         }

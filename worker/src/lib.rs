@@ -17,6 +17,7 @@ pub mod files;
 pub mod idx;
 pub mod local;
 pub mod loss;
+pub mod machine;
 pub mod mlp;
 pub mod model;
 pub mod nn;

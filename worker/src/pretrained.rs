@@ -17,6 +17,7 @@ use crate::adapted::AdaptedLinear;
 use crate::data::TokenExample;
 use crate::files::{Family, ModelFileError, ModelFiles};
 use crate::local::MeanLoss;
+use crate::local::budget::MemoryNeed;
 use crate::loss::cross_entropy;
 use crate::model::bert::{Bert, Classifier};
 use crate::model::linears::{Linear, Linears, Packed, load};
@@ -42,6 +43,8 @@ pub struct Pretrained {
     body: Body,
     matrices: Vec<MatrixSpec>,
     frozen: Vec<FrozenLinear<f32>>,
+    /// Of everything that was read, as it is stored.
+    bytes: u64,
     adapter: Mutex<Option<Arc<Adapter>>>,
 }
 
@@ -83,7 +86,12 @@ impl Pretrained {
     /// If the files do not hold the model, or labels are missing or out of place.
     pub fn open(files: &ModelFiles, labels: Option<usize>) -> Result<Self, PretrainedError> {
         let path = || files.path().display().to_string();
-        let mut source = |name: &str, shape: &[usize]| tensor(files, name, shape);
+        let mut bytes = 0;
+        let mut source = |name: &str, shape: &[usize]| {
+            let weight = tensor(files, name, shape)?;
+            bytes += weight.stored.bytes();
+            Ok(weight)
+        };
         let (body, matrices) = match (*files.family(), labels) {
             (Family::Bert(config), Some(labels)) if labels > 0 => {
                 let classifier = Classifier { pooling: Pooling::Mean, labels };
@@ -100,7 +108,27 @@ impl Pretrained {
             (Family::Mlp, _) => return Err(PretrainedError::Perceptron { path: path() }),
         };
         let frozen = load(&matrices, &mut source)?;
-        Ok(Self { body, matrices, frozen, adapter: Mutex::new(None) })
+        Ok(Self { body, matrices, frozen, bytes, adapter: Mutex::new(None) })
+    }
+
+    /// What training `trained` values on examples of at most `longest` tokens takes, reckoned from the dimensions.
+    ///
+    /// A layer keeps of every token some 14 vectors of its own width, 3 of the feed-forward width and, under Δ, twice
+    /// each matrix's input; and for every head a row of attention weights. Of what is trained there are five: itself,
+    /// its gradient, a sum of such, two of optimizer state.
+    #[must_use]
+    pub fn memory_need(&self, trained: usize, longest: usize) -> MemoryNeed {
+        let (hidden, intermediate, layers, heads) = match &self.body {
+            Body::Bert(bert, _) => bert.config().sizes(),
+            Body::Llama(llama) => llama.config().sizes(),
+        };
+        let layer = longest * (24 * hidden + 5 * intermediate + heads * longest);
+        let floats = |values: usize| 4 * values as u64;
+        MemoryNeed {
+            fixed: self.bytes + floats(5 * trained) + TRANSIENT,
+            kept: floats(layers * layer),
+            recomputed: Some(floats(layers * longest * hidden + 2 * layer)),
+        }
     }
 
     /// What it computes around its matrices.
@@ -232,6 +260,9 @@ impl std::iter::Sum for Evaluation {
         })
     }
 }
+
+/// Logits of a large vocabulary and matrices being widened: both are done in parts of about this many bytes.
+const TRANSIENT: u64 = 64 << 20;
 
 /// The examples' ids, sequence after sequence.
 fn tokens(examples: &[&TokenExample]) -> Tokens {

@@ -60,6 +60,8 @@ pub enum Effect {
         /// What to do.
         job: Box<Job>,
     },
+    /// The last round that was trained is over: what was kept of its training is of no more use.
+    RoundOver,
     /// Send on a stream of its own, and report the answer as [`Event::Verdict`].
     Upload(Box<Message>),
     /// Give the session an [`Event::Tick`] at this time, or soon after.
@@ -277,6 +279,9 @@ impl Session {
         if matches!(&self.phase, Phase::Training(running) if running.round == assignment.round) {
             return;
         }
+        if matches!(self.phase, Phase::Training(_) | Phase::Uploading(_)) {
+            effects.push(Effect::RoundOver);
+        }
         let job = Job {
             state: replica.state().clone(),
             window: Window::new(adopted.profile, assignment.turn),
@@ -306,6 +311,7 @@ impl Session {
                 tracing::error!(round = round.0, fault, "nothing is shipped this round");
                 let until = now.plus(assignment.deadline_ms);
                 self.phase = Phase::Resting { until };
+                effects.push(Effect::RoundOver);
                 effects.push(Effect::Wake(until));
             }
         }
@@ -351,12 +357,16 @@ impl Session {
             }
         }
         self.failures = 0;
+        effects.push(Effect::RoundOver);
         self.wait(effects);
     }
 
     fn finished(&mut self, finished: &Finished, effects: &mut Vec<Effect>) {
         if self.replica().is_some_and(|replica| replica.digest() == finished.digest) {
             let &Finished { version, digest } = finished;
+            if matches!(self.phase, Phase::Training(_) | Phase::Uploading(_)) {
+                effects.push(Effect::RoundOver);
+            }
             self.phase = Phase::Done;
             effects.push(Effect::Stop(Ending::Finished { version, digest }));
         } else {

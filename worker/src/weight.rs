@@ -31,3 +31,17 @@ pub struct Weight {
     /// Its values.
     pub stored: Stored,
 }
+
+impl Stored {
+    /// What it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::F32(values) => size_of_val(values.as_slice()),
+            Self::F16(values) => size_of_val(values.as_slice()),
+            Self::Bf16(values) => size_of_val(values.as_slice()),
+            Self::Quantized(chunks) => chunks.iter().map(QTensor::storage_size_in_bytes).sum(),
+        };
+        bytes as u64
+    }
+}

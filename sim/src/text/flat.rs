@@ -107,7 +107,7 @@ impl FlatModel for FlatText {
             let examples: Vec<&TokenExample> = indices.iter().map(|&n| &data.examples[n]).collect();
             self.model.loss(&linears, &examples, Activations::Kept)
         };
-        steps.run(&variables, |_| batches.next_indices(), loss, usize::MAX)?;
+        steps.run(&variables, |_| batches.next_indices(), loss)?;
         Ok(flat_values(&variables)?)
     }
 

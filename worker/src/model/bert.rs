@@ -84,6 +84,11 @@ impl BertConfig {
         (0..self.layers).flat_map(layer).chain([head]).collect()
     }
 
+    /// Features of a token between and inside layers, layers, heads.
+    pub(crate) const fn sizes(&self) -> (usize, usize, usize, usize) {
+        (self.hidden, self.intermediate, self.layers, self.heads)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         not_zero(&[
             ("hidden size", self.hidden),
@@ -146,6 +151,12 @@ impl<E: Element> Bert<E> {
             });
         }
         Ok(Self { config, words, positions, segments, norm: embedding_norm, layers })
+    }
+
+    /// Its dimensions.
+    #[must_use]
+    pub const fn config(&self) -> &BertConfig {
+        &self.config
     }
 
     /// The last layer's output, tokens × hidden.

@@ -87,6 +87,11 @@ impl LlamaConfig {
         (0..self.layers).flat_map(layer).collect()
     }
 
+    /// Features of a token between and inside layers, layers, heads.
+    pub(crate) const fn sizes(&self) -> (usize, usize, usize, usize) {
+        (self.hidden, self.intermediate, self.layers, self.heads)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         not_zero(&[
             ("hidden size", self.hidden),
@@ -174,6 +179,12 @@ impl<E: Element> Llama<E> {
         };
         let head = FrozenLinear::new(head, None).map_err(LoadError::Tensor)?;
         Ok(Self { config, words, layers, norm: last, head })
+    }
+
+    /// Its dimensions.
+    #[must_use]
+    pub const fn config(&self) -> &LlamaConfig {
+        &self.config
     }
 
     /// The last norm's output, tokens × hidden.

@@ -94,6 +94,7 @@ fn say(session: &mut Session, event: Event) -> Vec<String> {
         }
         Effect::Send(other) => format!("send {}", other.frame_type()),
         Effect::Train { round, job } => format!("train {} from {:?}", round.0, job.state.digest()),
+        Effect::RoundOver => "round over".into(),
         Effect::Upload(_) => "upload".into(),
         Effect::Wake(time) => format!("wake {}", time.since(NOW)),
         Effect::Stop(Ending::Finished { version, .. }) => format!("finished {}", version.0),
@@ -134,7 +135,7 @@ fn a_round_goes_from_check_in_to_the_next_check_in() {
     let header = update.header();
     assert_eq!((header.round, header.base, header.words), (Round(1), Version(2), 4));
     assert_eq!(header.examples, 40, "held to the plan's cap");
-    assert_eq!(say(&mut session, accepted(1)), ["check-in 2"]);
+    assert_eq!(say(&mut session, accepted(1)), ["round over", "check-in 2"]);
     assert!(hear(&mut session, catch_up(2, 3)).is_empty());
     assert_eq!(session.replica().unwrap().digest(), digest(3));
 }
@@ -191,7 +192,7 @@ fn an_update_that_was_not_delivered_is_sent_again() {
     assert_eq!(upload(&mut session, Event::Connected), first);
     let duplicate = Rejection::new(RejectionCode::Duplicate, "again");
     let verdict = Verdict { round: Round(1), outcome: Outcome::Rejected(duplicate) };
-    assert_eq!(say(&mut session, Event::Verdict(verdict)), ["check-in 2"]);
+    assert_eq!(say(&mut session, Event::Verdict(verdict)), ["round over", "check-in 2"]);
 }
 
 #[test]
@@ -249,20 +250,21 @@ fn a_coordinator_whose_digests_never_hold_is_given_up() {
 fn a_fault_in_training_ships_nothing_and_rests_until_the_round_is_over() {
     let mut session = training();
     let fault = Event::Trained { round: Round(1), result: Err("the loss is NaN".into()) };
-    assert_eq!(say(&mut session, fault), ["wake 500"]);
+    assert_eq!(say(&mut session, fault), ["round over", "wake 500"]);
     assert!(say(&mut session, Event::Tick).is_empty(), "not yet");
     let later = session.handle(Event::Tick, NOW.plus(500));
     assert!(matches!(later[..], [Effect::Send(Message::CheckIn(_))]));
     let mut session = training();
     let delta = vec![f32::NAN; 4 * 14];
     let fault = Event::Trained { round: Round(1), result: Ok(Trained { delta, loss: 0.5 }) };
-    assert_eq!(say(&mut session, fault), ["wake 500"], "nor does a delta that is not finite");
+    assert_eq!(say(&mut session, fault), ["round over", "wake 500"], "nor does a delta that is not finite");
 }
 
 #[test]
 fn the_result_of_an_older_round_is_dropped() {
     let mut session = training();
-    assert_eq!(hear(&mut session, assignment(2, 2)).len(), 1, "a new round replaces the old");
+    let said = hear(&mut session, assignment(2, 2));
+    assert!(said[0] == "round over" && said[1].starts_with("train 2"), "a new round replaces the old: {said:?}");
     assert!(say(&mut session, trained(1)).is_empty());
     assert_eq!(say(&mut session, trained(2)), ["upload"]);
 }
