@@ -1,11 +1,11 @@
 //! The worker: trains on data that stays here and ships 16 bytes a block.
 //!
 //! ```text
-//!   QUIC ──► client ──► Event ──► Session ──► Effect ──► client, trainer
+//!   QUIC ──► client ──► Event ──► Session ──► Effect ──► client, trainer ──► local loop ◄──► machine
 //! ```
 //!
-//! [`session::Session`] and [`replica::Replica`] are pure; the trainer is Candle over codec's kernels; the
-//! client and the binary are the shell. A worker never learns who else takes part.
+//! [`session::Session`], [`replica::Replica`] and the loop of [`local`] are pure; the trainer is Candle over codec's
+//! kernels; the client, the machine and the binary are the shell. A worker never learns who else takes part.
 
 pub mod adapted;
 pub mod adopted;
