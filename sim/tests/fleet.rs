@@ -107,6 +107,33 @@ fn a_killed_worker_comes_back_into_the_round() {
 }
 
 #[test]
+fn a_worker_that_is_killed_while_it_trains_goes_on_from_its_snapshot() {
+    let options = Options { rounds: 1, workers: 1, cohort: 1, ..OPTIONS };
+    let task = Task::digits(&options).unwrap();
+    let mut run = digits_run(&options, &task.base, task.base_digest());
+    run.training.steps = 200;
+    let undisturbed = packed::run(&task, &options, run.plan().unwrap(), &Progress::new(true)).unwrap().digest;
+    let folder = tempfile::tempdir().unwrap();
+    let enrolled = process_fleet::enroll(folder.path(), &task, &options, run, |_| {}).unwrap();
+    let config = &enrolled.workers[0];
+    let at_every_step =
+        std::fs::read_to_string(config).unwrap().replace("snapshot_every_s = 30", "snapshot_every_s = 0");
+    std::fs::write(config, at_every_step).unwrap();
+    let snapshot = config.with_file_name("training.snapshot");
+    let worker = start(config);
+    while !snapshot.exists() {
+        std::thread::yield_now();
+    }
+    worker.kill().unwrap();
+    let (sender, log) = channel();
+    let worker = Worker::start(config, move |line: &str| drop(sender.send(line.to_owned()))).unwrap();
+    assert_eq!(enrolled.coordinator.finish().unwrap().digest, undisturbed);
+    assert_eq!(worker.finish().unwrap(), undisturbed);
+    assert!(log.iter().any(|line| line.contains("going on with interrupted training")));
+    assert!(!snapshot.exists(), "the round is over");
+}
+
+#[test]
 fn a_dead_worker_does_not_block_the_rounds_to_come() {
     let task = task();
     let mut run = run_of(&task);
