@@ -24,7 +24,7 @@ use crate::local::snapshot::{JobDigest, Snapshot};
 /// What one machine gives to training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
-    /// A round ends with the steps done by then, one at least.
+    /// A round ends with the steps done by then, one at least; after a restart it has this much again.
     pub time: Option<Duration>,
     /// Bytes.
     pub memory: Option<u64>,
@@ -63,7 +63,7 @@ impl Machine {
         self.wanted().round = Some(round);
         let show_every = if self.bars.is_hidden() { LINE_EVERY } else { BAR_EVERY };
         let pace = Pace { budgets: self.budgets, show_every, saved: Duration::ZERO, shown: Duration::ZERO };
-        RoundHost { machine: self.clone(), round, started: now(), resumed: 0, pace, bar: ProgressBar::hidden() }
+        RoundHost { machine: self.clone(), round, started: now(), resumed: None, pace, bar: ProgressBar::hidden() }
     }
 
     /// No round is wanted any more, and nothing is to be gone on with.
@@ -93,8 +93,8 @@ pub struct RoundHost {
     machine: Machine,
     round: Round,
     started: Instant,
-    /// Steps that were done before.
-    resumed: u32,
+    /// Steps that were done before, once there is one more.
+    resumed: Option<u32>,
     pace: Pace,
     bar: ProgressBar,
 }
@@ -117,15 +117,16 @@ impl Host for RoundHost {
             tracing::warn!(file = %file.display(), round = self.round.0, "the snapshot is of another job and ignored");
             return None;
         }
-        self.resumed = snapshot.steps;
         Some(snapshot)
     }
 
     fn stepped(&mut self, step: &Step<'_>) -> ControlFlow<()> {
         let elapsed = since(self.started);
+        let resumed = *self.resumed.get_or_insert(step.done.saturating_sub(1));
         let due = self.pace.step(elapsed);
         if due.show {
-            self.show(step, elapsed);
+            let rate = f64::from(step.done - resumed) / elapsed.as_secs_f64();
+            self.show(step, rate);
         }
         let Wanted { round, interrupted } = *self.machine.wanted();
         if round != Some(self.round) {
@@ -155,8 +156,7 @@ impl RoundHost {
     }
 
     /// A bar on a terminal, a line elsewhere.
-    fn show(&mut self, step: &Step<'_>, elapsed: Duration) {
-        let rate = f64::from(step.done - self.resumed) / elapsed.as_secs_f64();
+    fn show(&mut self, step: &Step<'_>, rate: f64) {
         let Step { done, of, loss, .. } = *step;
         if self.machine.bars.is_hidden() {
             tracing::info!(round = self.round.0, step = done, of, loss, steps_per_s = rate, "training");
