@@ -13,6 +13,7 @@ pub mod client;
 pub mod config;
 pub mod data;
 pub mod examples;
+pub mod export;
 pub mod files;
 pub mod idx;
 pub mod local;
