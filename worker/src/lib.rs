@@ -15,6 +15,7 @@ pub mod data;
 pub mod examples;
 pub mod export;
 pub mod files;
+pub mod generate;
 pub mod idx;
 pub mod local;
 pub mod loss;
