@@ -180,6 +180,17 @@ impl ModelFiles {
         }
     }
 
+    /// The template of a conversation that a GGUF file carries.
+    pub(crate) fn chat_template(&self) -> Option<&str> {
+        match &self.vocabulary {
+            Vocabulary::Gguf(metadata) => match metadata.get("tokenizer.chat_template") {
+                Some(Value::Text(template)) => Some(template),
+                _ => None,
+            },
+            Vocabulary::Json(..) | Vocabulary::None => None,
+        }
+    }
+
     fn directory(path: &Path) -> Result<Self, ModelFileError> {
         let config = path.join("config.json");
         let text = std::fs::read(&config).map_err(ModelFileError::io(&config))?;

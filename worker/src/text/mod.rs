@@ -111,6 +111,20 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// A token as the vocabulary spells it.
+    #[must_use]
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The `tokenizer.json` that gives this tokenizer again.
+    ///
+    /// # Errors
+    /// If a part of it cannot be written.
+    pub fn to_json(&self) -> Result<String, TokenizerError> {
+        self.inner.to_string(false).map_err(|error| refused(&error))
+    }
+
     /// Ids of a text, cut at its end so that with its marks it has at most `tokens_max`.
     ///
     /// # Errors

@@ -1,0 +1,267 @@
+//! Small models on disk in both forms, and logits of a model under deltas.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
+use candle_core::{DType, Device, Tensor};
+use packfed_codec::{Direct, LayerSpec, Layout, Profile, Seed, State, Window};
+use packfed_worker::adapted::AdaptedLinear;
+use packfed_worker::files::{Family, ModelFileError, ModelFiles};
+use packfed_worker::model::bert::{Bert, BertConfig};
+use packfed_worker::model::linears::{Linear, Linears, Packed, load};
+use packfed_worker::model::llama::{Llama, LlamaConfig};
+use packfed_worker::model::tokens::Tokens;
+use packfed_worker::model::{Activations, MatrixSpec};
+use packfed_worker::nn::activation::Activation;
+use packfed_worker::nn::pool::Pooling;
+use packfed_worker::weight::{Stored, Weight};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+pub(crate) const BERT: &str = r#"{ "model_type": "bert", "architectures": ["BertModel"], "hidden_size": 8, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "intermediate_size": 12, "vocab_size": 17, "max_position_embeddings": 16, "torch_dtype": "float32" }"#;
+pub(crate) const LLAMA: &str = r#"{ "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 12, "vocab_size": 17, "eos_token_id": [3, 4] }"#;
+
+pub(crate) fn noise(seed: u64, n: usize) -> Vec<f32> {
+    let mut stream = Seed::from_number(seed).stream();
+    (0..n).map(|_| f32::from(u16::try_from(stream.bits_32() >> 16).unwrap()) / 32_768.0 - 1.0).collect()
+}
+
+/// A Hugging Face directory of this configuration and these tensors of noise.
+pub(crate) fn directory(config: &str, tensors: &[(&str, &[usize])]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let owned: Vec<(&str, &[usize], Vec<u8>)> = tensors
+        .iter()
+        .zip(1..)
+        .map(|(&(name, shape), seed)| {
+            let values = noise(seed, shape.iter().product());
+            (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        })
+        .collect();
+    let view = |(name, shape, bytes): &'_ (&str, &[usize], Vec<u8>)| {
+        (name.to_string(), Dtype::F32, shape.to_vec(), bytes.clone())
+    };
+    let owned: Vec<_> = owned.iter().map(view).collect();
+    let views = owned
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    std::fs::write(folder.path().join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), "{ \"as\": \"it is\" }").unwrap();
+    folder
+}
+
+pub(crate) fn bert() -> tempfile::TempDir {
+    directory(
+        BERT,
+        &[
+            ("embeddings.word_embeddings.weight", &[17, 8]),
+            ("embeddings.position_embeddings.weight", &[16, 8]),
+            ("embeddings.token_type_embeddings.weight", &[2, 8]),
+            ("embeddings.LayerNorm.gamma", &[8]),
+            ("embeddings.LayerNorm.beta", &[8]),
+            ("encoder.layer.0.attention.self.query.weight", &[8, 8]),
+            ("encoder.layer.0.attention.self.query.bias", &[8]),
+            ("encoder.layer.0.attention.self.key.weight", &[8, 8]),
+            ("encoder.layer.0.attention.self.key.bias", &[8]),
+            ("encoder.layer.0.attention.self.value.weight", &[8, 8]),
+            ("encoder.layer.0.attention.self.value.bias", &[8]),
+            ("encoder.layer.0.attention.output.dense.weight", &[8, 8]),
+            ("encoder.layer.0.attention.output.dense.bias", &[8]),
+            ("encoder.layer.0.attention.output.LayerNorm.weight", &[8]),
+            ("encoder.layer.0.attention.output.LayerNorm.bias", &[8]),
+            ("encoder.layer.0.intermediate.dense.weight", &[12, 8]),
+            ("encoder.layer.0.intermediate.dense.bias", &[12]),
+            ("encoder.layer.0.output.dense.weight", &[8, 12]),
+            ("encoder.layer.0.output.dense.bias", &[8]),
+            ("encoder.layer.0.output.LayerNorm.weight", &[8]),
+            ("encoder.layer.0.output.LayerNorm.bias", &[8]),
+            ("pooler.dense.weight", &[8, 8]),
+            ("pooler.dense.bias", &[8]),
+        ],
+    )
+}
+
+/// An untied decoder, as the bare model is saved: without the prefix.
+pub(crate) fn llama() -> tempfile::TempDir {
+    directory(
+        LLAMA,
+        &[
+            ("embed_tokens.weight", &[17, 8]),
+            ("layers.0.input_layernorm.weight", &[8]),
+            ("layers.0.post_attention_layernorm.weight", &[8]),
+            ("layers.0.self_attn.q_proj.weight", &[8, 8]),
+            ("layers.0.self_attn.k_proj.weight", &[4, 8]),
+            ("layers.0.self_attn.v_proj.weight", &[4, 8]),
+            ("layers.0.self_attn.o_proj.weight", &[8, 8]),
+            ("layers.0.mlp.gate_proj.weight", &[12, 8]),
+            ("layers.0.mlp.up_proj.weight", &[12, 8]),
+            ("layers.0.mlp.down_proj.weight", &[8, 12]),
+            ("layers.0.self_attn.rotary_emb.inv_freq", &[1]),
+            ("norm.weight", &[8]),
+            ("lm_head.weight", &[17, 8]),
+        ],
+    )
+}
+
+/// A decoder in one quantized GGUF file, its vocabulary in its metadata.
+pub(crate) fn gguf() -> tempfile::TempDir {
+    use gguf_file::Value::{Array, F32, I32, String, U32};
+    let strings = |of: &[&str]| Array(of.iter().map(|&text| String(text.into())).collect());
+    let metadata = [
+        ("general.architecture", String("llama".into())),
+        ("llama.block_count", U32(1)),
+        ("llama.context_length", U32(16)),
+        ("llama.embedding_length", U32(64)),
+        ("llama.feed_forward_length", U32(96)),
+        ("llama.attention.head_count", U32(2)),
+        ("llama.attention.head_count_kv", U32(1)),
+        ("llama.attention.layer_norm_rms_epsilon", F32(1e-5)),
+        ("llama.rope.freq_base", F32(500.0)),
+        ("tokenizer.chat_template", String("{{ messages }}".into())),
+        ("tokenizer.ggml.model", String("gpt2".into())),
+        ("tokenizer.ggml.pre", String("smollm".into())),
+        ("tokenizer.ggml.tokens", strings(&["<end>", "a", "b", "ab"])),
+        ("tokenizer.ggml.token_type", Array(vec![I32(3), I32(1), I32(1), I32(1)])),
+        ("tokenizer.ggml.merges", strings(&["a b"])),
+        ("tokenizer.ggml.eos_token_id", U32(0)),
+    ];
+    let shapes: [(&str, &[usize]); 11] = [
+        ("token_embd.weight", &[4, 64]),
+        ("blk.0.attn_norm.weight", &[64]),
+        ("blk.0.ffn_norm.weight", &[64]),
+        ("blk.0.attn_q.weight", &[64, 64]),
+        ("blk.0.attn_k.weight", &[32, 64]),
+        ("blk.0.attn_v.weight", &[32, 64]),
+        ("blk.0.attn_output.weight", &[64, 64]),
+        ("blk.0.ffn_gate.weight", &[96, 64]),
+        ("blk.0.ffn_up.weight", &[96, 64]),
+        ("blk.0.ffn_down.weight", &[64, 96]),
+        ("output_norm.weight", &[64]),
+    ];
+    let quantized = |((name, shape), seed): (&(&'static str, &[usize]), u64)| {
+        let tensor = Tensor::from_vec(noise(seed, shape.iter().product()), *shape, &Device::Cpu).unwrap();
+        let kind = if shape.len() == 1 { GgmlDType::F32 } else { GgmlDType::Q4_1 };
+        (*name, QTensor::quantize(&(tensor * 0.3).unwrap(), kind).unwrap())
+    };
+    let tensors: Vec<(&str, QTensor)> = shapes.iter().zip(1..).map(quantized).collect();
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    gguf_file::write(&mut bytes, &metadata, &tensors).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tiny.gguf"), bytes.into_inner()).unwrap();
+    folder
+}
+
+/// The matrices of a model; an encoder has a classifier of so many classes.
+pub(crate) fn matrices(files: &ModelFiles, labels: usize) -> Vec<MatrixSpec> {
+    match files.family() {
+        Family::Bert(_) => bert_config(files, labels).matrices(),
+        _ => llama_config(files).matrices(),
+    }
+}
+
+/// Noise on every lane of every matrix, of about `size`.
+pub(crate) fn random_state(matrices: &[MatrixSpec], number: u64, size: f64) -> State {
+    let spec = |matrix: &MatrixSpec| LayerSpec {
+        name: matrix.name.clone(),
+        rows: matrix.outputs,
+        cols: matrix.inputs,
+        block: 64,
+        residual: 40,
+        gain_exponent: 4,
+    };
+    let layout = Layout::new(&Seed::from_number(number), matrices.iter().map(spec).collect()).unwrap();
+    let lanes = noise(number, layout.lanes());
+    #[expect(clippy::cast_possible_truncation, reason = "noise of −1 to 1")]
+    let bytes: Vec<u8> =
+        lanes.iter().flat_map(|&lane| ((f64::from(lane) * size * f64::from(1 << 20)) as i32).to_le_bytes()).collect();
+    State::from_bytes(Arc::new(layout), &bytes).unwrap()
+}
+
+fn activation(activation: packfed_worker::files::Activation) -> Activation {
+    match activation {
+        packfed_worker::files::Activation::Gelu => Activation::Gelu,
+        packfed_worker::files::Activation::Silu => Activation::Silu,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bert_config(files: &ModelFiles, labels: usize) -> BertConfig {
+    let Family::Bert(config) = files.family() else { panic!("{:?}", files.family()) };
+    BertConfig {
+        hidden: config.hidden,
+        layers: config.layers,
+        heads: config.heads,
+        intermediate: config.intermediate,
+        vocabulary: config.vocabulary,
+        positions_max: config.positions_max,
+        token_types: config.token_types,
+        norm_eps: config.norm_eps,
+        activation: activation(config.activation),
+        pooling: Pooling::Mean,
+        labels,
+    }
+}
+
+fn llama_config(files: &ModelFiles) -> LlamaConfig {
+    let Family::Llama(config) = files.family() else { panic!("{:?}", files.family()) };
+    LlamaConfig {
+        hidden: config.hidden,
+        layers: config.layers,
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_size: config.head_size,
+        intermediate: config.intermediate,
+        vocabulary: config.vocabulary,
+        positions_max: config.positions_max,
+        norm_eps: config.norm_eps,
+        rope_theta: config.rope_theta,
+        tied_embeddings: config.tied_embeddings,
+        activation: activation(config.activation),
+    }
+}
+
+/// A tensor of the files, zeros for a classifier that they do not have.
+fn tensor(files: &ModelFiles, name: &str, shape: &[usize]) -> Result<Weight, ModelFileError> {
+    if name.starts_with("classifier.") && files.tensors().all(|info| info.name != name) {
+        let stored = Stored::F32(Arc::new(vec![0.0; shape.iter().product()]));
+        return Ok(Weight { name: name.into(), shape: shape.to_vec(), stored });
+    }
+    files.weight(name, shape)
+}
+
+/// Logits of a model with Δ on the matrices that a state has, applied and not added.
+pub(crate) fn logits(files: &ModelFiles, labels: usize, state: Option<&State>, texts: &[Vec<u32>]) -> Vec<f32> {
+    let mut source = |name: &str, shape: &[usize]| tensor(files, name, shape);
+    let linears = load::<f32, _>(&matrices(files, labels), &mut source).unwrap().into_iter().map(|base| {
+        let layers = state.iter().flat_map(|state| state.layout().layers().iter().map(move |layer| (state, layer)));
+        let Some((state, layer)) = layers.into_iter().find(|(_, layer)| layer.spec().name == base.name()) else {
+            return Linear::Frozen(base);
+        };
+        let (direct, window) = (Arc::new(Direct::new(layer)), Window::new(Profile::Plain, 0));
+        let linear = AdaptedLinear::new(layer, base, direct, state.values(layer), window);
+        let delta = Tensor::zeros(linear.delta_shape(), DType::F32, &Device::Cpu).unwrap();
+        Linear::Adapted { linear, delta }
+    });
+    let linears: Arc<dyn Linears> = Arc::new(Packed::new(linears.collect()));
+    let tokens = Tokens::new(texts);
+    let logits = match files.family() {
+        Family::Bert(_) => {
+            let bert = Bert::<f32>::load(bert_config(files, labels), &mut source).unwrap();
+            bert.logits(&linears, &tokens, Activations::Kept).unwrap()
+        }
+        _ => {
+            let llama = Llama::<f32>::load(llama_config(files), &mut source).unwrap();
+            llama.logits(&linears, &tokens).unwrap()
+        }
+    };
+    logits.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+pub(crate) fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
