@@ -17,6 +17,7 @@ pub mod export;
 pub mod files;
 pub mod generate;
 pub mod idx;
+pub mod import;
 pub mod local;
 pub mod loss;
 pub mod machine;

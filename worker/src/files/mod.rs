@@ -17,6 +17,7 @@ mod names;
 mod place;
 mod read;
 mod safetensors;
+mod tensor_file;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,6 +29,7 @@ pub use error::{ModelFileError, Problem};
 pub(crate) use gguf::{Metadata, Value};
 pub use place::{Format, TensorInfo};
 pub use read::CHUNK_VALUES_MAX;
+pub use tensor_file::TensorFile;
 
 use crate::model::bert::BertConfig;
 use crate::model::llama::LlamaConfig;
@@ -54,6 +56,16 @@ impl Family {
             Self::Bert(_) => "bert",
             Self::Llama(_) => "llama",
             Self::Mlp => "mlp",
+        }
+    }
+
+    /// The name that [`ModelFiles`] has for a tensor which a Hugging Face checkpoint of the family calls `name`.
+    #[must_use]
+    pub fn tensor_name(&self, name: &str) -> String {
+        match self {
+            Self::Bert(_) => names::bert(name),
+            Self::Llama(_) => names::llama(name),
+            Self::Mlp => name.to_owned(),
         }
     }
 }

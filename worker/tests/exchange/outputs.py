@@ -1,7 +1,7 @@
 """Loads an exported model with `transformers` and compares its logits with packfed's.
 
     pip install torch transformers safetensors        # 2.15.0, 5.23.0 and 0.8 when this was last run
-    PACKFED_BASE=minilm PACKFED_OUT=/tmp/out cargo test --release -p packfed-worker --test export -- --ignored
+    PACKFED_BASE=minilm PACKFED_OUT=/tmp/out cargo test --release -p packfed-worker --test exchange -- --ignored
     python outputs.py /tmp/out
 """
 

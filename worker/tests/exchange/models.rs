@@ -19,9 +19,9 @@ use packfed_worker::weight::{Stored, Weight};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-pub(crate) const BERT: &str = r#"{ "model_type": "bert", "architectures": ["BertModel"], "hidden_size": 8, "num_hidden_layers": 1,
+const BERT: &str = r#"{ "model_type": "bert", "architectures": ["BertModel"], "hidden_size": 8, "num_hidden_layers": 1,
     "num_attention_heads": 2, "intermediate_size": 12, "vocab_size": 17, "max_position_embeddings": 16, "torch_dtype": "float32" }"#;
-pub(crate) const LLAMA: &str = r#"{ "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4,
+const LLAMA: &str = r#"{ "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4,
     "num_key_value_heads": 2, "intermediate_size": 12, "vocab_size": 17, "eos_token_id": [3, 4] }"#;
 
 pub(crate) fn noise(seed: u64, n: usize) -> Vec<f32> {
@@ -29,25 +29,26 @@ pub(crate) fn noise(seed: u64, n: usize) -> Vec<f32> {
     (0..n).map(|_| f32::from(u16::try_from(stream.bits_32() >> 16).unwrap()) / 32_768.0 - 1.0).collect()
 }
 
+/// A safetensors file of 32-bit floats.
+pub(crate) fn write_tensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(.., values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, shape, _), bytes)| (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
 /// A Hugging Face directory of this configuration and these tensors of noise.
-pub(crate) fn directory(config: &str, tensors: &[(&str, &[usize])]) -> tempfile::TempDir {
+fn directory(config: &str, tensors: &[(&str, &[usize])]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let owned: Vec<(&str, &[usize], Vec<u8>)> = tensors
+    let tensors: Vec<_> = tensors
         .iter()
         .zip(1..)
-        .map(|(&(name, shape), seed)| {
-            let values = noise(seed, shape.iter().product());
-            (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        })
+        .map(|(&(name, shape), seed)| (name.to_owned(), shape.to_vec(), noise(seed, shape.iter().product())))
         .collect();
-    let view = |(name, shape, bytes): &'_ (&str, &[usize], Vec<u8>)| {
-        (name.to_string(), Dtype::F32, shape.to_vec(), bytes.clone())
-    };
-    let owned: Vec<_> = owned.iter().map(view).collect();
-    let views = owned
-        .iter()
-        .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
-    std::fs::write(folder.path().join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+    write_tensors(&folder.path().join("model.safetensors"), &tensors);
     std::fs::write(folder.path().join("config.json"), config).unwrap();
     std::fs::write(folder.path().join("tokenizer.json"), "{ \"as\": \"it is\" }").unwrap();
     folder

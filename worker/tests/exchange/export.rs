@@ -1,19 +1,16 @@
-//! Models written and read back; `export/outputs.py` shows the same of `transformers` and real models.
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-#[path = "export/models.rs"]
-mod models;
+//! Models written and read back; `outputs.py` shows the same of `transformers` and real models.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use models::{bert, gguf, json, llama, logits, matrices, random_state};
 use packfed_codec::{LayerSpec, Layout, Seed, State};
 use packfed_worker::export::{DestinationError, Existing, ExportError, Floats, MergedModel};
 use packfed_worker::files::{Format, ModelFiles};
 use packfed_worker::nn::pool::Pooling;
 use packfed_worker::text::Marks;
 use packfed_worker::weight::{Stored, Weight};
+
+use crate::models::{bert, gguf, json, llama, logits, matrices, random_state};
 
 const TEXTS: [&[u32]; 2] = [&[3, 0, 1, 2, 3], &[2]];
 
@@ -203,10 +200,10 @@ fn what_does_not_fit_is_refused_and_nothing_is_left() {
     assert!(matches!(&error, ExportError::Range { tensor, .. } if tensor == "model.norm.weight"), "{error}");
 }
 
-/// `PACKFED_BASE=… PACKFED_OUT=… cargo test -p packfed-worker --release --test export -- --ignored`, then
-/// `python tests/export/outputs.py $PACKFED_OUT`.
+/// `PACKFED_BASE=… PACKFED_OUT=… cargo test -p packfed-worker --release --test exchange -- --ignored`, then
+/// `python tests/exchange/outputs.py $PACKFED_OUT`.
 #[test]
-#[ignore = "for export/outputs.py: needs a model in PACKFED_BASE and writes to PACKFED_OUT"]
+#[ignore = "for outputs.py: needs a model in PACKFED_BASE and writes to PACKFED_OUT"]
 fn a_model_and_its_logits_for_transformers() {
     let [base, out] = ["PACKFED_BASE", "PACKFED_OUT"].map(|name| PathBuf::from(std::env::var(name).unwrap()));
     let files = ModelFiles::open(&base).unwrap();

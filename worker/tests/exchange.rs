@@ -1,0 +1,9 @@
+//! Models out and in.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "exchange/export.rs"]
+mod export;
+#[path = "exchange/import.rs"]
+mod import;
+#[path = "exchange/models.rs"]
+mod models;
