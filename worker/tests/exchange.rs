@@ -1,5 +1,5 @@
 //! Models out and in.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 #[path = "exchange/export.rs"]
 mod export;

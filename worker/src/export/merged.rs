@@ -234,13 +234,15 @@ impl MergedModel<'_> {
         let mut merger = Merger::new();
         for (name, (_, shape)) in plan {
             let weight = self.base(name, shape)?;
-            self.write_tensor(&mut out, &weight, self.delta(&mut merger, name)).map_err(|error| match error {
-                WriteError::Value(ValueError::Io(source)) => io(source).into(),
-                WriteError::Value(ValueError::Range(value)) => {
-                    ExportError::Range { tensor: name.clone(), value, floats: self.floats }
-                }
-                WriteError::Widen(source) => ExportError::Tensor { tensor: name.clone(), source },
-            })?;
+            self.write_tensor(&mut out, &weight, self.delta(&mut merger, name).as_deref()).map_err(
+                |error| match error {
+                    WriteError::Value(ValueError::Io(source)) => io(source).into(),
+                    WriteError::Value(ValueError::Range(value)) => {
+                        ExportError::Range { tensor: name.clone(), value, floats: self.floats }
+                    }
+                    WriteError::Widen(source) => ExportError::Tensor { tensor: name.clone(), source },
+                },
+            )?;
             bytes += (shape.iter().product::<usize>() * self.floats.bytes()) as u64;
         }
         out.flush().map_err(&io)?;
@@ -272,14 +274,14 @@ impl MergedModel<'_> {
         )
     }
 
-    fn write_tensor(&self, out: &mut impl Write, weight: &Weight, delta: Option<Vec<f32>>) -> Result<(), WriteError> {
+    fn write_tensor(&self, out: &mut impl Write, weight: &Weight, delta: Option<&[f32]>) -> Result<(), WriteError> {
         let cols = weight.shape[1];
         if weight.shape.contains(&0) {
             return Ok(());
         }
         let mut failed = None;
         let widened = for_rows::<f32>(weight, &mut |first, rows| {
-            let written = match &delta {
+            let written = match delta {
                 Some(delta) => {
                     let sums = rows.iter().zip(&delta[first * cols..]).map(|(&base, &delta)| base + delta);
                     write_values(out, sums, self.floats)

@@ -56,8 +56,9 @@ pub(super) fn fit(layer: &Layer, delta: Option<&[f32]>, target: f64) -> Result<F
 
 const QUANTA: f64 = (1u64 << -QUANTUM_EXPONENT) as f64;
 
-/// A wave of which the residual leaves less than this share is not used: it could add little, and at any amplitude.
-const REST_MIN: f64 = 1e-3;
+/// A wave of which the residual leaves less than this share is not used: whatever it added, the residual's entries would
+/// have to take back.
+const REST_MIN: f64 = 1e-6;
 
 /// Energy that the layer holds with 0, 1, … positions a block.
 fn held_by_each(spectra: &[BlockSpectrum]) -> Vec<f64> {

@@ -51,9 +51,9 @@ fn dense(layer: &Layer, lanes: &[f64]) -> Vec<f32> {
 }
 
 #[test]
-fn a_delta_that_lies_in_the_span_comes_back_with_its_positions_and_lanes() {
+fn a_delta_that_lies_in_the_span_comes_back_to_the_quantum_with_no_more_positions() {
     // Whole blocks, edges, a bias, and a second layer, whose positions are others.
-    let shapes = [("a", 16, 24, 8, 20), ("b", 13, 18, 8, 7), ("c", 24, 8, 8, 50)];
+    let shapes = [("a", 16, 24, 8, 20), ("b", 13, 18, 8, 7), ("c", 24, 8, 8, 30)];
     let specs: Vec<LayerSpec> = shapes.iter().map(|&(name, r, c, b, k)| spec(name, r, c, b, k)).collect();
     let layout = Layout::new(&seed(), specs.clone()).unwrap();
     let lanes = noise(1, layout.lanes());
@@ -66,10 +66,12 @@ fn a_delta_that_lies_in_the_span_comes_back_with_its_positions_and_lanes() {
     for (layer, spec) in found.state.layout().layers().iter().zip(&specs) {
         assert_eq!(layer.spec().residual, spec.residual, "{}", spec.name);
     }
-    let quanta = found.state.lanes().iter().map(|&lane| f64::from(lane));
-    let worst = quanta.zip(&lanes).map(|(lane, value)| (lane - value * f64::from(1 << 20)).abs()).fold(0.0, f64::max);
-    // Half a quantum, and what Δ loses as 32-bit floats.
-    assert!(worst < 3.0, "{worst} quanta");
+    // Not lane by lane: where the residual has taken a wave's whole spectrum, the two can share it in many ways.
+    for layer in found.state.layout().layers() {
+        let (given, back) = (&deltas.0[&layer.spec().name].1, dense(layer, &found.state.values(layer)));
+        let worst = given.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) * (1 << 20) as f32;
+        assert!(worst < 1.5, "{}: {worst} quanta", layer.spec().name);
+    }
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn a_file_of_deltas_is_taken_as_it_is() {
     let files = ModelFiles::open(base.path()).unwrap();
     let path = base.path().join("deltas.safetensors");
     let name = "layers.0.mlp.up_proj.weight";
-    write_tensors(&path, &vec![tensor(name, &[12, 8])]);
+    write_tensors(&path, &[tensor(name, &[12, 8])]);
     let file = TensorFile::open(&path).unwrap();
     let deltas = DenseDelta::File { file: &file, family: files.family() };
     assert_eq!(deltas.tensors()[0].name, format!("model.{name}"));
