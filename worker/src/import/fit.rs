@@ -33,7 +33,7 @@ pub(super) fn fit(layer: &Layer, delta: Option<&[f32]>, target: f64) -> Result<F
         layer.blocks().par_iter().map(|block| BlockSpectrum::new(layer, block, delta, cols)).collect();
     // What the sums round off is not held against a target of 1.
     let enough = target * energy(delta) * (1.0 - 1e-12);
-    let held = held_by_each(&spectra);
+    let held = held_by_each(&spectra, layer.gain());
     let residual = held.iter().position(|&held| held >= enough).unwrap_or(held.len() - 1);
     let mut lanes = Vec::new();
     for (n, spectrum) in spectra.iter().enumerate() {
@@ -61,10 +61,10 @@ const QUANTA: f64 = (1u64 << -QUANTUM_EXPONENT) as f64;
 const REST_MIN: f64 = 1e-6;
 
 /// Energy that the layer holds with 0, 1, … positions a block.
-fn held_by_each(spectra: &[BlockSpectrum]) -> Vec<f64> {
+fn held_by_each(spectra: &[BlockSpectrum], gain: f64) -> Vec<f64> {
     let most = spectra.iter().map(|spectrum| spectrum.entries.len()).max().unwrap_or(0);
     let mut sums = vec![0.0; most + 1];
-    for held in spectra.par_iter().map(BlockSpectrum::held).collect::<Vec<_>>() {
+    for held in spectra.par_iter().map(|spectrum| spectrum.held(gain)).collect::<Vec<_>>() {
         let last = held.last().copied().unwrap_or(0.0);
         for (sum, held) in sums.iter_mut().zip(held.into_iter().chain(std::iter::repeat(last))) {
             *sum += held;
@@ -100,8 +100,9 @@ impl Products {
         self.y += sign * y * delta;
     }
 
-    /// `z = G⁺·b` and `bᵀ·z`, along the directions of `G` that are there at all.
-    fn solve(&self) -> ((f64, f64), f64) {
+    /// `z = G⁺·b` along the directions of `G` that are there at all, held within the gain, and the energy that it adds:
+    /// `2bᵀ·z − zᵀ·G·z`.
+    fn solve(&self, gain: f64) -> ((f64, f64), f64) {
         let half = (self.xx - self.yy) / 2.0;
         let (mean, root) = ((self.xx + self.yy) / 2.0, half.hypot(self.xy));
         // The larger eigenvalue's vector is at half the angle of (half, xy); the other's is across.
@@ -116,7 +117,8 @@ impl Products {
                 held += along * along * value;
             }
         }
-        (z, held)
+        let within = (gain / z.0.hypot(z.1)).min(1.0);
+        ((within * z.0, within * z.1), within * (2.0 - within) * held)
     }
 }
 
@@ -151,24 +153,22 @@ impl BlockSpectrum {
     }
 
     /// Energy that the wave and the first 0, 1, … entries hold.
-    fn held(&self) -> Vec<f64> {
+    fn held(&self, gain: f64) -> Vec<f64> {
         let (mut rest, mut taken) = (self.all, 0.0);
-        let mut held = vec![rest.solve().1];
+        let mut held = vec![rest.solve(gain).1];
         for &entry in &self.entries {
             rest.add(entry, -1.0);
             taken += entry.delta * entry.delta;
-            held.push(taken + rest.solve().1);
+            held.push(taken + rest.solve(gain).1);
         }
         held
     }
 
-    /// The wave that goes with the first `residual` entries, within the gain.
+    /// The wave that goes with the first `residual` entries.
     fn wave(&self, residual: usize, gain: f64) -> (f64, f64) {
         let mut rest = self.all;
         self.entries.iter().take(residual).for_each(|&entry| rest.add(entry, -1.0));
-        let ((x, y), _) = rest.solve();
-        let held = (gain / x.hypot(y)).min(1.0);
-        (held * x, held * y)
+        rest.solve(gain).0
     }
 }
 

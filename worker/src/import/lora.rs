@@ -30,21 +30,44 @@ struct RawConfig {
     #[serde(default)]
     use_rslora: bool,
     #[serde(default)]
-    use_dora: bool,
-    #[serde(default)]
-    fan_in_fan_out: bool,
-    #[serde(default)]
-    lora_bias: bool,
-    #[serde(default)]
     bias: Option<String>,
     #[serde(default)]
     init_lora_weights: Json,
     #[serde(default)]
-    layer_replication: Json,
-    #[serde(default)]
     rank_pattern: Option<BTreeMap<String, usize>>,
     #[serde(default)]
     alpha_pattern: Option<BTreeMap<String, f64>>,
+    /// Everything else.
+    #[serde(flatten)]
+    rest: BTreeMap<String, Json>,
+}
+
+/// Keys under which something stands that changes Δ, or when it applies: they must be off.
+const OFF: [&str; 14] = [
+    "use_dora",
+    "lora_bias",
+    "fan_in_fan_out",
+    "layer_replication",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "velora_config",
+    "lora_ga_config",
+    "target_parameters",
+    "trainable_token_indices",
+];
+
+/// Nothing, under a key that may as well not be there.
+fn is_off(value: &Json) -> bool {
+    match value {
+        Json::Null | Json::Bool(false) => true,
+        Json::Array(values) => values.is_empty(),
+        Json::Object(values) => values.is_empty(),
+        _ => false,
+    }
 }
 
 /// Initialisations that change the base's weights as well.
@@ -156,16 +179,17 @@ impl Config {
         let raw: RawConfig = serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
         let bias = raw.bias.as_deref().unwrap_or("none");
         let initial = raw.init_lora_weights.as_str().unwrap_or_default().to_lowercase();
+        let on = OFF.iter().find(|&&key| raw.rest.get(key).is_some_and(|value| !is_off(value)));
         let refusals = [
             (raw.peft_type != "LORA", format!("peft_type is {:?}, supported is \"LORA\"", raw.peft_type)),
-            (
-                raw.use_dora,
-                "use_dora is true: DoRA's delta is not low-rank; merge it, and import the dense delta".into(),
-            ),
             (bias != "none", format!("bias is {bias:?}, supported is \"none\"")),
-            (raw.lora_bias, "lora_bias is true, supported is false".into()),
-            (raw.fan_in_fan_out, "fan_in_fan_out is true, supported is false".into()),
-            (!raw.layer_replication.is_null(), "layer_replication is set, supported is null".into()),
+            (
+                on.is_some(),
+                format!(
+                    "{} is set, which is not built; merge the adapter, and import the dense delta",
+                    on.unwrap_or(&"")
+                ),
+            ),
             (
                 CHANGE_THE_BASE.iter().any(|name| initial.starts_with(name)),
                 format!("init_lora_weights is {initial:?}, which changes the base's weights too"),

@@ -1,5 +1,7 @@
 //! Deltas from files: a LoRA adapter, a fine-tuned model, a file of deltas.
 
+use std::path::PathBuf;
+
 use packfed_codec::{LayerSpec, Seed};
 use packfed_worker::export::{Existing, Floats, MergedModel};
 use packfed_worker::files::{ModelFiles, TensorFile};
@@ -122,7 +124,7 @@ fn what_an_adapter_asks_for_and_is_not_built_is_refused_by_name() {
         LoraAdapter::open(folder.path(), &files).unwrap_err().to_string()
     };
     for (from, to, expected) in [
-        ("\"use_dora\": false", "\"use_dora\": true", "adapter_config.json: use_dora is true"),
+        ("\"use_dora\": false", "\"use_dora\": true", "adapter_config.json: use_dora is set"),
         ("\"bias\": \"none\"", "\"bias\": \"all\"", "bias is \"all\", supported is \"none\""),
         ("LORA", "LOHA", "peft_type is \"LOHA\""),
         ("\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa_niter_4\"", "changes the base's weights too"),
@@ -196,4 +198,44 @@ fn a_file_of_deltas_is_taken_as_it_is() {
     let other = ModelFiles::open(encoder.path()).unwrap();
     let error = DenseDelta::of_models(&other, &files).unwrap_err().to_string();
     assert!(error.ends_with("a llama cannot have been fine-tuned from a bert"), "{error}");
+}
+
+/// See `adapters.py`.
+#[test]
+#[ignore = "for adapters.py: needs a model in PACKFED_BASE and adapters of it in PACKFED_ADAPTERS"]
+fn adapters_of_peft_are_what_the_library_merges() {
+    let [base, adapters] = ["PACKFED_BASE", "PACKFED_ADAPTERS"].map(|name| PathBuf::from(std::env::var(name).unwrap()));
+    let files = ModelFiles::open(&base).unwrap();
+    for name in ["plain", "rslora", "patterns"] {
+        let adapter = LoraAdapter::open(&adapters.join(name).join("adapter"), &files).unwrap();
+        let merged = ModelFiles::open(&adapters.join(name).join("merged")).unwrap();
+        let dense = DenseDelta::of_models(&files, &merged).unwrap();
+        let changed = adapter.tensors();
+        assert_eq!(changed.len(), 6 * 3 + 2);
+        for tensor in changed {
+            let (ours, theirs) = (adapter.delta(&tensor.name).unwrap(), dense.delta(&tensor.name).unwrap());
+            let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-6, "{name}: {} by {worst}", tensor.name);
+        }
+        let specs = matrices(&files, 77).into_iter().map(|matrix| LayerSpec {
+            block: if matrix.name == "classifier.weight" { 4 } else { 64 },
+            name: matrix.name,
+            rows: matrix.outputs,
+            cols: matrix.inputs,
+            residual: 4096,
+            gain_exponent: 4,
+        });
+        let specs: Vec<LayerSpec> = specs.collect();
+        for target in [0.5, 0.9, 0.99] {
+            let imported = import(&Seed::from_number(1), specs.clone(), &adapter, target).unwrap();
+            let changed = || imported.layers.iter().filter(|layer| layer.captured.is_some());
+            for layer in changed() {
+                assert!(layer.captured.unwrap() > target - 1e-6, "{target}: {layer:?}");
+            }
+            let (packed, dense) =
+                changed().fold((0, 0), |(p, d), layer| (p + layer.packed_bytes, d + layer.dense_bytes));
+            let query = changed().next().unwrap();
+            println!("{name} {target}: captured {:?}, {packed} bytes of {dense}, {query:?}", imported.captured());
+        }
+    }
 }
