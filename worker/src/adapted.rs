@@ -1,7 +1,7 @@
 //! `AdaptedLinear`: a frozen linear layer plus Δ in packed form, as one Candle custom op.
 //!
 //! The base is a [`FrozenLinear`], whatever its file stores; Δ is added into the base product's buffer. Δ takes its
-//! tokens in groups of [`GROUP`], which threads share out and whose gradients are summed in their order.
+//! tokens in groups of `GROUP`, which threads share out and whose gradients are summed in their order.
 //!
 //! The tracked tensor is the round's own delta, one row a block and one column a lane of the window,
 //! zero when the round begins; everything else is frozen. Backward forms the gradient of those lanes

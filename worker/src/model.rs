@@ -1,7 +1,7 @@
 //! Transformers that train: what they compute, not what their matrices are.
 //!
 //! A model owns its embeddings and norms and lists its matrices ([`MatrixSpec`]); how one of them is applied is
-//! [`Linears`]' business, so the same model runs frozen, packed, or however a simulation compares it. It knows no
+//! [`linears::Linears`]' business, so the same model runs frozen, packed, or however a simulation compares it. It knows no
 //! files: weights come by their Hugging Face names through a function of the caller's.
 
 pub mod bert;

@@ -1,4 +1,4 @@
-use packfed_codec::Stream;
+use packfed_codec::{LayoutError, PackedError, Stream};
 use proptest::prelude::*;
 
 use super::*;
