@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use packfed_codec::{LayerSpec, Layout, Seed, State};
+use packfed_codec::{LayerSpec, Layout, Merger, PackedLayer, Seed, State};
 use packfed_worker::export::{DestinationError, Existing, ExportError, Floats, MergedModel};
 use packfed_worker::files::{Format, ModelFiles};
+use packfed_worker::import::{Deltas, DenseDelta};
 use packfed_worker::nn::pool::Pooling;
 use packfed_worker::text::Marks;
 use packfed_worker::weight::{Stored, Weight};
 
-use crate::models::{bert, gguf, json, llama, logits, matrices, random_state};
+use crate::models::{bert, gguf, json, llama, llama_of, logits, matrices, random_state};
 
 const TEXTS: [&[u32]; 2] = [&[3, 0, 1, 2, 3], &[2]];
 
@@ -169,6 +170,24 @@ fn deltas_of_several_states_add_up_and_a_bias_may_have_one() {
     assert!(apart(&none, &one) > 0.05);
     let tripled: Vec<f32> = none.iter().zip(&one).map(|(none, one)| none + 3.0 * (one - none)).collect();
     assert!(apart(&both, &tripled) < 1e-4, "{both:?} {tripled:?}");
+}
+
+#[test]
+fn a_matrix_that_is_widened_in_parts_gets_the_delta_of_each() {
+    // 136,000 halves, more than are widened at a time.
+    let (rows, name) = (17_000, "model.embed_tokens.weight");
+    let base = llama_of(rows);
+    let (halves, out) = (base.path().join("halves"), base.path().join("out"));
+    let wide = ModelFiles::open(base.path()).unwrap();
+    MergedModel { floats: Floats::F16, ..merged(&wide, &[]) }.write(&halves, Existing::Kept).unwrap();
+    let files = ModelFiles::open(&halves).unwrap();
+    let state = one_layer(name, rows, 8, 0.25);
+    merged(&files, &[&state]).write(&out, Existing::Kept).unwrap();
+    let back = ModelFiles::open(&out).unwrap();
+    let found = DenseDelta::of_models(&files, &back).unwrap().delta(name).unwrap();
+    let layer = &state.layout().layers()[0];
+    let expected = Merger::new().delta(layer, &PackedLayer::from_state(&state, layer));
+    assert!(apart(&found, &expected) < 1e-6);
 }
 
 #[test]

@@ -87,10 +87,15 @@ pub(crate) fn bert() -> tempfile::TempDir {
 
 /// An untied decoder, as the bare model is saved: without the prefix.
 pub(crate) fn llama() -> tempfile::TempDir {
+    llama_of(17)
+}
+
+/// The same with so many tokens.
+pub(crate) fn llama_of(vocabulary: usize) -> tempfile::TempDir {
     directory(
-        LLAMA,
+        &LLAMA.replace("17", &vocabulary.to_string()),
         &[
-            ("embed_tokens.weight", &[17, 8]),
+            ("embed_tokens.weight", &[vocabulary, 8]),
             ("layers.0.input_layernorm.weight", &[8]),
             ("layers.0.post_attention_layernorm.weight", &[8]),
             ("layers.0.self_attn.q_proj.weight", &[8, 8]),
@@ -102,7 +107,7 @@ pub(crate) fn llama() -> tempfile::TempDir {
             ("layers.0.mlp.down_proj.weight", &[8, 12]),
             ("layers.0.self_attn.rotary_emb.inv_freq", &[1]),
             ("norm.weight", &[8]),
-            ("lm_head.weight", &[17, 8]),
+            ("lm_head.weight", &[vocabulary, 8]),
         ],
     )
 }
