@@ -181,21 +181,30 @@ impl Pretrained {
         }
     }
 
+    /// Logits: examples × classes of an encoder, tokens × vocabulary of a decoder, which is for short texts.
+    ///
+    /// # Errors
+    /// If an example does not fit the model.
+    pub fn logits(&self, linears: &Arc<dyn Linears>, examples: &[&TokenExample]) -> TensorResult<Tensor> {
+        let tokens = tokens(examples);
+        match &self.body {
+            Body::Bert(bert, classifier) => bert.logits(linears, classifier.pooling, &tokens, Activations::Kept),
+            Body::Llama(llama) => llama.logits(linears, &tokens),
+        }
+    }
+
     /// How well the model does on some examples.
     ///
     /// # Errors
     /// If an example does not fit the model.
     pub fn evaluate(&self, linears: &Arc<dyn Linears>, examples: &[&TokenExample]) -> TensorResult<Evaluation> {
-        let tokens = tokens(examples);
-        let (bert, classifier) = match &self.body {
-            Body::Bert(bert, classifier) => (bert, classifier),
-            Body::Llama(llama) => {
-                let next = tokens.next();
-                let (loss, correct) = llama.scores(linears, &tokens, &next)?;
-                return Ok(Evaluation { targets: next.iter().flatten().count() as u64, loss, correct });
-            }
-        };
-        let logits = bert.logits(linears, classifier.pooling, &tokens, Activations::Kept)?;
+        if let Body::Llama(llama) = &self.body {
+            let tokens = tokens(examples);
+            let next = tokens.next();
+            let (loss, correct) = llama.scores(linears, &tokens, &next)?;
+            return Ok(Evaluation { targets: next.iter().flatten().count() as u64, loss, correct });
+        }
+        let logits = self.logits(linears, examples)?;
         let mut evaluation = Evaluation::default();
         for (row, example) in logits.to_vec2::<f32>()?.iter().zip(examples) {
             let Some(label) = example.label.map(|label| label as usize) else { continue };

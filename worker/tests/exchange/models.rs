@@ -4,18 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
-use candle_core::{DType, Device, Tensor};
-use packfed_codec::{Direct, LayerSpec, Layout, Profile, Seed, State, Window};
-use packfed_worker::adapted::AdaptedLinear;
-use packfed_worker::files::{Family, ModelFileError, ModelFiles};
-use packfed_worker::model::bert::{Bert, BertConfig};
-use packfed_worker::model::linears::{Linear, Linears, Packed, load};
-use packfed_worker::model::llama::{Llama, LlamaConfig};
-use packfed_worker::model::tokens::Tokens;
-use packfed_worker::model::{Activations, MatrixSpec};
-use packfed_worker::nn::activation::Activation;
-use packfed_worker::nn::pool::Pooling;
-use packfed_worker::weight::{Stored, Weight};
+use candle_core::{Device, Tensor};
+use packfed_codec::{LayerSpec, Layout, Profile, Seed, State, Window};
+use packfed_worker::data::TokenExample;
+use packfed_worker::files::{Family, ModelFiles};
+use packfed_worker::model::MatrixSpec;
+use packfed_worker::pretrained::Pretrained;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -164,10 +158,7 @@ pub(crate) fn gguf() -> tempfile::TempDir {
 
 /// The matrices of a model; an encoder has a classifier of so many classes.
 pub(crate) fn matrices(files: &ModelFiles, labels: usize) -> Vec<MatrixSpec> {
-    match files.family() {
-        Family::Bert(_) => bert_config(files, labels).matrices(),
-        _ => llama_config(files).matrices(),
-    }
+    pretrained(files, labels).matrices().to_vec()
 }
 
 /// Noise on every lane of every matrix, of about `size`.
@@ -188,84 +179,23 @@ pub(crate) fn random_state(matrices: &[MatrixSpec], number: u64, size: f64) -> S
     State::from_bytes(Arc::new(layout), &bytes).unwrap()
 }
 
-fn activation(activation: packfed_worker::files::Activation) -> Activation {
-    match activation {
-        packfed_worker::files::Activation::Gelu => Activation::Gelu,
-        packfed_worker::files::Activation::Silu => Activation::Silu,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn bert_config(files: &ModelFiles, labels: usize) -> BertConfig {
-    let Family::Bert(config) = files.family() else { panic!("{:?}", files.family()) };
-    BertConfig {
-        hidden: config.hidden,
-        layers: config.layers,
-        heads: config.heads,
-        intermediate: config.intermediate,
-        vocabulary: config.vocabulary,
-        positions_max: config.positions_max,
-        token_types: config.token_types,
-        norm_eps: config.norm_eps,
-        activation: activation(config.activation),
-        pooling: Pooling::Mean,
-        labels,
-    }
-}
-
-fn llama_config(files: &ModelFiles) -> LlamaConfig {
-    let Family::Llama(config) = files.family() else { panic!("{:?}", files.family()) };
-    LlamaConfig {
-        hidden: config.hidden,
-        layers: config.layers,
-        heads: config.heads,
-        kv_heads: config.kv_heads,
-        head_size: config.head_size,
-        intermediate: config.intermediate,
-        vocabulary: config.vocabulary,
-        positions_max: config.positions_max,
-        norm_eps: config.norm_eps,
-        rope_theta: config.rope_theta,
-        tied_embeddings: config.tied_embeddings,
-        activation: activation(config.activation),
-    }
-}
-
-/// A tensor of the files, zeros for a classifier that they do not have.
-fn tensor(files: &ModelFiles, name: &str, shape: &[usize]) -> Result<Weight, ModelFileError> {
-    if name.starts_with("classifier.") && files.tensors().all(|info| info.name != name) {
-        let stored = Stored::F32(Arc::new(vec![0.0; shape.iter().product()]));
-        return Ok(Weight { name: name.into(), shape: shape.to_vec(), stored });
-    }
-    files.weight(name, shape)
-}
-
 /// Logits of a model with Δ on the matrices that a state has, applied and not added.
 pub(crate) fn logits(files: &ModelFiles, labels: usize, state: Option<&State>, texts: &[Vec<u32>]) -> Vec<f32> {
-    let mut source = |name: &str, shape: &[usize]| tensor(files, name, shape);
-    let linears = load::<f32, _>(&matrices(files, labels), &mut source).unwrap().into_iter().map(|base| {
-        let layers = state.iter().flat_map(|state| state.layout().layers().iter().map(move |layer| (state, layer)));
-        let Some((state, layer)) = layers.into_iter().find(|(_, layer)| layer.spec().name == base.name()) else {
-            return Linear::Frozen(base);
-        };
-        let (direct, window) = (Arc::new(Direct::new(layer)), Window::new(Profile::Plain, 0));
-        let linear = AdaptedLinear::new(layer, base, direct, state.values(layer), window);
-        let delta = Tensor::zeros(linear.delta_shape(), DType::F32, &Device::Cpu).unwrap();
-        Linear::Adapted { linear, delta }
-    });
-    let linears: Arc<dyn Linears> = Arc::new(Packed::new(linears.collect()));
-    let tokens = Tokens::new(texts);
-    let logits = match files.family() {
-        Family::Bert(_) => {
-            let bert = Bert::<f32>::load(bert_config(files, labels), &mut source).unwrap();
-            bert.logits(&linears, &tokens, Activations::Kept).unwrap()
+    let model = pretrained(files, labels);
+    let linears = match state {
+        Some(state) => {
+            let adapter = model.adapter(state.layout()).unwrap();
+            adapter.packed(state, Window::new(Profile::Plain, 0)).unwrap().0
         }
-        _ => {
-            let llama = Llama::<f32>::load(llama_config(files), &mut source).unwrap();
-            llama.logits(&linears, &tokens).unwrap()
-        }
+        None => model.base(),
     };
+    let examples: Vec<TokenExample> = texts.iter().map(|ids| TokenExample { ids: ids.clone(), label: None }).collect();
+    let logits = model.logits(&linears, &examples.iter().collect::<Vec<_>>()).unwrap();
     logits.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn pretrained(files: &ModelFiles, labels: usize) -> Pretrained {
+    Pretrained::open(files, matches!(files.family(), Family::Bert(_)).then_some(labels)).unwrap()
 }
 
 pub(crate) fn json(path: &Path) -> serde_json::Value {
