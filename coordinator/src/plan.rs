@@ -89,6 +89,8 @@ pub struct RawPlan {
     pub base: Digest,
     /// The adapted matrices.
     pub layers: Vec<LayerSpec>,
+    /// For each of them, the power of two that the rate is multiplied by.
+    pub rate_exponents: Vec<i8>,
     /// Packing of the words, up and down.
     pub profile: Profile,
     /// Commits after which the run is finished.
@@ -205,13 +207,14 @@ impl RunPlan {
     #[must_use]
     pub fn first_scales(&self) -> Vec<Scales> {
         let reach = self.raw.training.reach();
-        let exponent = |lane| {
+        let exponent = |lane, rate: i8| {
             let max = f64::from(self.raw.profile.lane_max(lane));
-            let fits = |&e: &i8| 2f64.powi(e.into()) * max >= reach;
+            let fits = |&e: &i8| 2f64.powi(e.into()) * max >= reach * 2f64.powi(rate.into());
             Scales::EXPONENTS.into_iter().find(fits).unwrap_or(*Scales::EXPONENTS.end())
         };
-        let scales = Scales { wave: exponent(0), residual: exponent(packfed_codec::WAVE_LANES) };
-        vec![scales; self.layout.layers().len()]
+        let of_layer =
+            |&rate: &i8| Scales { wave: exponent(0, rate), residual: exponent(packfed_codec::WAVE_LANES, rate) };
+        self.raw.rate_exponents.iter().map(of_layer).collect()
     }
 
     /// The plan as a worker is told it.
@@ -221,13 +224,14 @@ impl RunPlan {
     #[must_use]
     pub fn message(&self) -> Plan {
         let raw = &self.raw;
-        let layer = |spec: &LayerSpec| LayerPlan {
+        let layer = |(spec, &rate_exponent): (&LayerSpec, &i8)| LayerPlan {
             name: spec.name.clone(),
             rows: narrow(spec.rows),
             cols: narrow(spec.cols),
             block: u16::try_from(spec.block).expect("a block edge is at most 512"),
             residual: u16::try_from(spec.residual).expect("checked to be at most 65,535"),
             gain_exponent: spec.gain_exponent,
+            rate_exponent,
         };
         Plan {
             run: raw.run,
@@ -237,7 +241,7 @@ impl RunPlan {
             profile: raw.profile.number(),
             rounds: raw.rounds,
             examples_max: raw.examples_max,
-            layers: raw.layers.iter().map(layer).collect(),
+            layers: raw.layers.iter().zip(&raw.rate_exponents).map(layer).collect(),
         }
     }
 }
@@ -246,10 +250,18 @@ fn narrow(size: usize) -> u32 {
     u32::try_from(size).expect("an edge is below 2^22")
 }
 
+/// A layer learns at most 2 to this times faster or slower than the rate.
+const RATE_EXPONENT_MAX: f64 = 16.0;
+
 fn check_numbers(raw: &RawPlan) -> Result<(), PlanError> {
     range("number of layers", raw.layers.len() as f64, 1.0..=LAYERS_MAX as f64)?;
     for layer in &raw.layers {
         range("residual", layer.residual as f64, 0.0..=f64::from(u16::MAX))?;
+    }
+    let rates = raw.rate_exponents.len() as f64;
+    range("number of rate exponents", rates, raw.layers.len() as f64..=raw.layers.len() as f64)?;
+    for &exponent in &raw.rate_exponents {
+        range("rate_exponent", f64::from(exponent), -RATE_EXPONENT_MAX..=RATE_EXPONENT_MAX)?;
     }
     range("rounds", raw.rounds as f64, 1.0..=1e12)?;
     range("examples_max", f64::from(raw.examples_max), 1.0..=f64::from(1u32 << 24))?;
@@ -289,6 +301,7 @@ pub(crate) mod tests {
             seed: Seed::from_number(1),
             base: Digest([1; 32]),
             layers: vec![spec],
+            rate_exponents: vec![0],
             profile: Profile::Plain,
             rounds: 2,
             examples_max: 100,

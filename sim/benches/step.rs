@@ -42,6 +42,7 @@ fn step(criterion: &mut Criterion) {
 
     let mut trainer = Trainer::new(Arc::new(Base::new(task.base.clone())), examples.clone());
     let job = Job {
+        factors: [].into(),
         state: Arc::new(State::zero(plan.layout().clone())),
         window: Window::new(plan.raw().profile, 0),
         local: LocalSteps::adam(STEPS, BATCH, plan.raw().training.learning_rate),

@@ -125,8 +125,9 @@ pub fn text(
             Method::LoraR4 => (Adaptation::LowRank(4), run.lora_rates),
             Method::LoraR8 => (Adaptation::LowRank(8), run.lora_rates),
         };
-        let (model, initial) =
-            FlatText::new(texts.model.clone(), adaptation, &options.run_seed()).map_err(TaskError::from)?;
+        let head_factor = 2f32.powi(run.head_rate_exponent.into());
+        let (model, initial) = FlatText::new(texts.model.clone(), adaptation, head_factor, &options.run_seed())
+            .map_err(TaskError::from)?;
         let steps = LocalSteps::adam(run.training.steps, run.training.batch, run.training.learning_rate);
         let baseline = Baseline { name: method.name(), model, initial, rates, steps, optimizer: run.optimizer };
         records.push(baseline.run(texts, options, progress)?);

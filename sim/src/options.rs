@@ -83,6 +83,7 @@ pub fn digits_run(options: &Options, base: &Mlp, base_digest: Digest) -> RunConf
         block: if n < last { BLOCK } else { HEAD_BLOCK },
         residual: RESIDUAL,
         gain_exponent: GAIN_EXPONENT,
+        rate_exponent: 0,
     };
     RunConfig {
         run: RunTable {

@@ -20,6 +20,8 @@ pub struct Adopted {
     pub profile: Profile,
     /// Most examples that an update may claim.
     pub examples_max: u32,
+    /// How fast each layer learns, as a multiple of an assignment's rate.
+    pub factors: Arc<[f32]>,
 }
 
 /// Why a plan cannot be followed here.
@@ -78,7 +80,8 @@ impl Adopted {
         if found != plan.layout {
             return Err(AdoptError::Layout { found, expected: plan.layout });
         }
-        Ok(Self { run, seed, layout: Arc::new(layout), profile, examples_max: plan.examples_max })
+        let factors = plan.layers.iter().map(|layer| 2f32.powi(layer.rate_exponent.into())).collect();
+        Ok(Self { run, seed, layout: Arc::new(layout), profile, examples_max: plan.examples_max, factors })
     }
 }
 

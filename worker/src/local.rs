@@ -54,6 +54,8 @@ pub struct Place<'a> {
     /// Most examples that go through the model at once, if not one at least: a step is that of its whole batch, to
     /// rounding, and its examples do not depend on how it is cut.
     pub micro_batch: usize,
+    /// How fast each variable learns, as a multiple of the rate; none for all at the rate itself.
+    pub factors: &'a [f32],
     /// The machine.
     pub host: &'a mut dyn Host,
 }
@@ -98,7 +100,7 @@ impl LocalSteps {
         order: impl FnMut(usize) -> Vec<usize>,
         loss: impl Fn(&[usize]) -> TensorResult<MeanLoss>,
     ) -> Result<LocalOutcome, TaskError> {
-        let place = Place { job: JobDigest([0; 32]), micro_batch: usize::MAX, host: &mut Unattended };
+        let place = Place { job: JobDigest([0; 32]), micro_batch: usize::MAX, factors: &[], host: &mut Unattended };
         self.run_at(place, variables, order, loss)
     }
 
@@ -114,8 +116,8 @@ impl LocalSteps {
         mut order: impl FnMut(usize) -> Vec<usize>,
         loss: impl Fn(&[usize]) -> TensorResult<MeanLoss>,
     ) -> Result<LocalOutcome, TaskError> {
-        let Place { job, micro_batch, host } = place;
-        let mut training = Training::new(*self, variables);
+        let Place { job, micro_batch, factors, host } = place;
+        let mut training = Training::new(*self, variables, factors);
         if let Some(snapshot) = host.resume(&job) {
             if snapshot.job == job && training.restore(&snapshot)? {
                 tracing::info!(step = snapshot.steps, "going on with interrupted training");

@@ -283,6 +283,7 @@ impl Session {
             effects.push(Effect::RoundOver);
         }
         let job = Job {
+            factors: adopted.factors.clone(),
             state: replica.state().clone(),
             window: Window::new(adopted.profile, assignment.turn),
             local: local_steps(&assignment),

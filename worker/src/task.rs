@@ -22,6 +22,8 @@ pub struct Job {
     pub window: Window,
     /// How to train them; the rate is in orthonormal-coefficient units.
     pub local: LocalSteps,
+    /// How fast each layer learns, as a multiple of the rate.
+    pub factors: Arc<[f32]>,
     /// Where the order of the examples comes from; it names the round and the worker.
     pub seed: Seed,
 }
@@ -45,7 +47,8 @@ impl Job {
         for number in [steps, batch, warmup, rule, examples] {
             hasher.update(&number.to_le_bytes());
         }
-        for number in [learning_rate, momentum, weight_decay, clip_norm.unwrap_or(0.0)] {
+        let numbers = [learning_rate, momentum, weight_decay, clip_norm.unwrap_or(0.0)];
+        for number in numbers.iter().chain(&*self.factors) {
             hasher.update(&number.to_le_bytes());
         }
         JobDigest(*hasher.finalize().as_bytes())

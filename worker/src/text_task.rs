@@ -34,7 +34,12 @@ impl LocalTask for TextTask {
         let trained = deltas.iter().map(|delta| delta.elem_count()).sum();
         let longest = self.dataset.lengths().into_iter().max().unwrap_or(0);
         let fit = self.model.memory_need(trained, longest).fit(job.local.batch, host.memory_budget())?;
-        let place = Place { job: job.digest(self.examples()), micro_batch: fit.micro_batch as usize, host };
+        let place = Place {
+            job: job.digest(self.examples()),
+            micro_batch: fit.micro_batch as usize,
+            factors: &job.factors,
+            host,
+        };
         let mut batches = Batches::new(&job.seed, self.dataset.lengths(), job.local.batch as usize);
         let loss = |indices: &[usize]| {
             let examples: Vec<&TokenExample> = indices.iter().map(|&n| &self.dataset.examples[n]).collect();

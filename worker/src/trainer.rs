@@ -141,7 +141,12 @@ impl LocalTask for Trainer {
             |linear: &AdaptedLinear<f32>| Var::zeros(linear.delta_shape(), candle_core::DType::F32, &Device::Cpu);
         let deltas = adapted.iter().map(zero).collect::<TensorResult<Vec<Var>>>()?;
         let fit = self.memory_need(&deltas).fit(job.local.batch, host.memory_budget())?;
-        let place = Place { job: job.digest(self.examples()), micro_batch: fit.micro_batch as usize, host };
+        let place = Place {
+            job: job.digest(self.examples()),
+            micro_batch: fit.micro_batch as usize,
+            factors: &job.factors,
+            host,
+        };
         let mut order = BatchOrder::new(&job.seed, self.examples.len());
         let loss = |indices: &[usize]| {
             let (x, labels) = self.examples.tensors(indices)?;

@@ -80,6 +80,9 @@ pub struct LayerTable {
     /// The gain of the wave is two to this. Default 6.
     #[serde(default = "gain_exponent")]
     pub gain_exponent: i8,
+    /// Its lanes learn at two to this times the rate. Default 0.
+    #[serde(default)]
+    pub rate_exponent: i8,
 }
 
 /// `[training]`: a worker's part of one round.
@@ -187,6 +190,7 @@ impl RunConfig {
             seed,
             base: self.run.base,
             layers: self.layers.iter().map(LayerTable::spec).collect(),
+            rate_exponents: self.layers.iter().map(|layer| layer.rate_exponent).collect(),
             profile: self.run.profile.into(),
             rounds: self.run.rounds,
             examples_max: self.run.examples_max,
@@ -203,7 +207,7 @@ impl RunConfig {
 
 impl LayerTable {
     fn spec(&self) -> LayerSpec {
-        let Self { name, rows, cols, block, residual, gain_exponent } = self.clone();
+        let Self { name, rows, cols, block, residual, gain_exponent, rate_exponent: _ } = self.clone();
         LayerSpec { name, rows, cols, block, residual, gain_exponent }
     }
 }

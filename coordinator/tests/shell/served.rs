@@ -32,6 +32,7 @@ pub(crate) fn file(workers: u32, rounds: u64) -> CoordinatorFile {
         block: 4,
         residual: 14,
         gain_exponent: 4,
+        rate_exponent: 0,
     };
     let run = RunConfig {
         run: RunTable {

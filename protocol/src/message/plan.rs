@@ -45,6 +45,8 @@ pub struct LayerPlan {
     pub residual: u16,
     /// The gain g of the wave is 2 to this.
     pub gain_exponent: i8,
+    /// Its lanes learn at 2 to this times the assignment's rate.
+    pub rate_exponent: i8,
 }
 
 impl Plan {

@@ -116,7 +116,7 @@ fn plan_of(layers: Vec<LayerPlan>) -> Message {
 }
 
 fn layer(name: &str) -> LayerPlan {
-    LayerPlan { name: name.to_owned(), rows: 1, cols: 1, block: 1, residual: 1, gain_exponent: 0 }
+    LayerPlan { name: name.to_owned(), rows: 1, cols: 1, block: 1, residual: 1, gain_exponent: 0, rate_exponent: 0 }
 }
 
 #[test]

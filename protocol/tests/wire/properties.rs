@@ -66,8 +66,9 @@ fn update() -> impl Strategy<Value = Message> {
 }
 
 fn layer() -> impl Strategy<Value = LayerPlan> {
-    (text(32), any::<(u32, u32, u16, u16, i8)>()).prop_map(|(name, (rows, cols, block, residual, gain_exponent))| {
-        LayerPlan { name, rows, cols, block, residual, gain_exponent }
+    (text(32), any::<(u32, u32, u16, u16, i8, i8)>()).prop_map(|(name, numbers)| {
+        let (rows, cols, block, residual, gain_exponent, rate_exponent) = numbers;
+        LayerPlan { name, rows, cols, block, residual, gain_exponent, rate_exponent }
     })
 }
 

@@ -75,6 +75,7 @@ pub(crate) fn plan() -> Message {
             block: 28,
             residual: 96,
             gain_exponent: -2,
+            rate_exponent: 3,
         }],
     })
 }

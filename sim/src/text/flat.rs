@@ -7,7 +7,9 @@ use std::sync::Arc;
 use candle_core::{Result as TensorResult, Tensor, Var};
 use packfed_codec::{Seed, Stream};
 use packfed_worker::data::{Batches, Dataset, TokenExample};
-use packfed_worker::local::{LocalSteps, flat_values, variables};
+use packfed_worker::local::host::Unattended;
+use packfed_worker::local::snapshot::JobDigest;
+use packfed_worker::local::{LocalSteps, Place, flat_values, variables};
 use packfed_worker::model::linears::Linears;
 use packfed_worker::model::{Activations, Kind, MatrixSpec};
 use packfed_worker::nn::frozen::FrozenLinear;
@@ -34,6 +36,8 @@ pub enum Adaptation {
 pub struct FlatText {
     model: Arc<Pretrained>,
     adaptation: Adaptation,
+    /// What the rate of a classifier is multiplied by.
+    head_factor: f32,
 }
 
 impl FlatText {
@@ -41,7 +45,12 @@ impl FlatText {
     ///
     /// # Errors
     /// If a matrix cannot be widened.
-    pub fn new(model: Arc<Pretrained>, adaptation: Adaptation, seed: &Seed) -> TensorResult<(Self, Vec<f32>)> {
+    pub fn new(
+        model: Arc<Pretrained>,
+        adaptation: Adaptation,
+        head_factor: f32,
+        seed: &Seed,
+    ) -> TensorResult<(Self, Vec<f32>)> {
         let mut parameters = Vec::new();
         let mut stream = seed.derive("packfed/lora/1", &[]).stream();
         for (spec, frozen) in model.matrices().iter().zip(model.frozen()) {
@@ -53,7 +62,20 @@ impl FlatText {
                 Adaptation::LowRank(rank) => low_rank(&mut parameters, &mut stream, rank, spec),
             }
         }
-        Ok((Self { model, adaptation }, parameters))
+        Ok((Self { model, adaptation, head_factor }, parameters))
+    }
+
+    /// For every trainable tensor, what the rate is multiplied by.
+    fn factors(&self) -> Vec<f32> {
+        let of = |spec: &MatrixSpec| {
+            let factor = if spec.kind == Kind::Head { self.head_factor } else { 1.0 };
+            let tensors = match self.adaptation.of(spec) {
+                Adaptation::Dense => 1 + usize::from(spec.bias.is_some()),
+                Adaptation::LowRank(_) => 2,
+            };
+            std::iter::repeat_n(factor, tensors)
+        };
+        self.model.matrices().iter().flat_map(of).collect()
     }
 
     fn shapes(&self) -> Vec<(usize, usize)> {
@@ -107,7 +129,9 @@ impl FlatModel for FlatText {
             let examples: Vec<&TokenExample> = indices.iter().map(|&n| &data.examples[n]).collect();
             self.model.loss(&linears, &examples, Activations::Kept)
         };
-        steps.run(&variables, |_| batches.next_indices(), loss)?;
+        let (job, factors) = (JobDigest([0; 32]), self.factors());
+        let place = Place { job, micro_batch: usize::MAX, factors: &factors, host: &mut Unattended };
+        steps.run_at(place, &variables, |_| batches.next_indices(), loss)?;
         Ok(flat_values(&variables)?)
     }
 

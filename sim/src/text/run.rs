@@ -18,6 +18,8 @@ pub struct TextRun {
     pub residual: usize,
     /// Edge of the classifier's blocks, which use all their positions.
     pub head_block: usize,
+    /// The classifier learns at two to this times the rate, whatever the method.
+    pub head_rate_exponent: i8,
     /// Local training of a round.
     pub training: TrainingTable,
     /// The server optimizer.
@@ -36,6 +38,7 @@ pub const BANKING77: TextRun = TextRun {
     block: 64,
     residual: 56,
     head_block: 4,
+    head_rate_exponent: 1,
     training: TrainingTable::adam(6, 32, 0.03),
     optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
     levels: 1.0,
@@ -49,6 +52,7 @@ pub const SHAKESPEARE: TextRun = TextRun {
     block: 64,
     residual: 56,
     head_block: 4,
+    head_rate_exponent: 0,
     training: TrainingTable::adam(8, 2, 0.005),
     optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
     levels: 1.0,
@@ -76,6 +80,7 @@ impl TextRun {
                 block: if head { self.head_block } else { self.block },
                 residual: if head { self.head_block * self.head_block } else { self.residual },
                 gain_exponent: GAIN_EXPONENT,
+                rate_exponent: if head { self.head_rate_exponent } else { 0 },
             }
         };
         RunConfig {

@@ -104,6 +104,6 @@ mod tests {
             format!("A:\n{long}\nsecond line\n\nB:\nshort\n\nA:\n{long}\n\nno name here\n\nC D:\n{long}{long}\n");
         let found = parts(&plays);
         assert_eq!(found.iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), ["A", "C D"]);
-        assert_eq!(found[0].speeches, [format!("{long}\nsecond line"), long.clone()]);
+        assert_eq!(found[0].speeches, [format!("{long}\nsecond line"), long]);
     }
 }

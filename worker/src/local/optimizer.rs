@@ -51,6 +51,8 @@ pub struct Optimizer {
     rule: LocalOptimizer,
     /// Each with its state: mean then square of Adam, the velocity of SGD.
     variables: Vec<(Var, Mutex<Vec<f32>>)>,
+    /// For each, what the rate is multiplied by.
+    factors: Vec<f32>,
     steps: u32,
 }
 
@@ -58,9 +60,16 @@ impl Optimizer {
     /// A fresh optimizer: its state is zero.
     #[must_use]
     pub fn new(rule: LocalOptimizer, variables: &[Var]) -> Self {
+        Self::with_factors(rule, variables, &[])
+    }
+
+    /// The same, where variable n learns at `factors[n]` times the rate, and at the rate itself where there is none.
+    #[must_use]
+    pub fn with_factors(rule: LocalOptimizer, variables: &[Var], factors: &[f32]) -> Self {
+        let factors = (0..variables.len()).map(|n| factors.get(n).copied().unwrap_or(1.0)).collect();
         let state = |variable: &Var| Mutex::new(vec![0.0; rule.state_len(variable.elem_count())]);
         let variables = variables.iter().map(|variable| (variable.clone(), state(variable))).collect();
-        Self { rule, variables, steps: 0 }
+        Self { rule, variables, factors, steps: 0 }
     }
 
     /// The variables.
@@ -107,7 +116,8 @@ impl Optimizer {
         self.steps += 1;
         let finite = AtomicBool::new(true);
         let t = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        for ((variable, state), gradient) in self.variables.iter().zip(gradients) {
+        for (((variable, state), factor), gradient) in self.variables.iter().zip(&self.factors).zip(gradients) {
+            let rate = rate * factor;
             let update = match self.rule {
                 LocalOptimizer::AdamW { weight_decay } => Update::AdamW {
                     keep: 1.0 - rate * weight_decay,
@@ -242,6 +252,16 @@ mod tests {
             let expected = expected(start.into());
             assert!((f64::from(found) - expected).abs() < 1e-5, "{found} {expected}");
         }
+    }
+
+    #[test]
+    fn a_variable_with_a_factor_learns_that_much_faster() {
+        let (one, other) = (variable(), variable());
+        let gradients = [one.ones_like().unwrap(), one.ones_like().unwrap()];
+        let mut optimizer = Optimizer::with_factors(LocalOptimizer::ADAM, &[one.clone(), other.clone()], &[1.0, 4.0]);
+        assert!(optimizer.step(&gradients, 1.0, 0.25).unwrap());
+        let moved = |of: &Var| START[0] - of.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
+        assert!((moved(&one) - 0.25).abs() < 1e-5 && (moved(&other) - 1.0).abs() < 1e-5);
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn run(steps: &LocalSteps, micro_batch: usize) -> (Vec<f32>, f32) {
 }
 
 fn place(micro_batch: usize, host: &mut dyn Host) -> Place<'_> {
-    Place { job: JobDigest([1; 32]), micro_batch, host }
+    Place { job: JobDigest([1; 32]), micro_batch, factors: &[], host }
 }
 
 /// Breaks off after some steps and keeps a snapshot.

@@ -20,8 +20,8 @@ pub(crate) struct Training {
 
 impl Training {
     /// Before the first step.
-    pub(crate) fn new(steps: LocalSteps, variables: &[Var]) -> Self {
-        Self { steps, optimizer: Optimizer::new(steps.optimizer, variables), loss: 0.0 }
+    pub(crate) fn new(steps: LocalSteps, variables: &[Var], factors: &[f32]) -> Self {
+        Self { steps, optimizer: Optimizer::with_factors(steps.optimizer, variables, factors), loss: 0.0 }
     }
 
     /// Steps done.

@@ -30,6 +30,7 @@ fn job() -> Job {
     let seed = Seed::from_number(1);
     let layout = Arc::new(Layout::new(&seed, vec![spec]).unwrap());
     Job {
+        factors: [1.0].into(),
         state: Arc::new(State::zero(layout)),
         window: Window::new(Profile::Plain, 0),
         local: LocalSteps::adam(STEPS, 4, 0.05),

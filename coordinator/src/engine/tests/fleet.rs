@@ -59,6 +59,7 @@ impl Fleet {
         let all = Phase { goal: admitted, min: 2, timeout_ms: 1_000 };
         let mut raw = RawPlan {
             layers: vec![spec("a", 8, 6), spec("b", 5, 1)],
+            rate_exponents: vec![0, 0],
             selection: all,
             reporting: Phase { timeout_ms: 5_000, ..all },
             ..raw()
