@@ -6,7 +6,7 @@
 //!     └── over() ──► no file  └──► snapshot file
 //! ```
 //!
-//! It reads the clock and writes files, and knows nothing of what is trained. What is due when is [`Pace`]'s, which
+//! It reads the clock and writes files, and knows nothing of what is trained. What is due when is `Pace`'s, which
 //! is told the time.
 
 use std::io::Write;

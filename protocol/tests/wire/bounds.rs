@@ -3,7 +3,7 @@
 use packfed_protocol::{
     Assignment, CatchUp, DETAIL_BYTES_MAX, DecodeError, Digest, Enroll, FrameError, FrameHeader, FrameType,
     LAYER_NAME_BYTES_MAX, LAYERS_MAX, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message,
-    NAME_CHARS_MAX, Plan, Refused, Rejection, RejectionCode, Round, Signed, Token, Version,
+    NAME_CHARS_MAX, PROTOCOL_VERSION, Plan, Refused, Rejection, RejectionCode, Round, Signed, Token, Version,
 };
 
 use crate::samples;
@@ -38,7 +38,7 @@ fn refused(code: RejectionCode, detail: &str) -> Result<FrameHeader, (RejectionC
 #[test]
 fn a_header_reads_as_written() {
     let header = FrameHeader { frame_type: FrameType::Status, length: 0x0102 };
-    assert_eq!(header.encode(), *b"PF\x01\x18\x02\x01\x00\x00");
+    assert_eq!(header.encode(), *b"PF\x02\x18\x02\x01\x00\x00");
     assert_eq!(judge(header.encode()), Ok(header));
 }
 
@@ -50,23 +50,23 @@ fn another_magic_is_malformed() {
 
 #[test]
 fn another_version_is_unknown() {
-    let detail = "protocol version is 2, needs 1";
-    assert_eq!(judge(*b"PF\x02\x01\0\0\0\0"), refused(RejectionCode::UnknownVersion, detail));
+    let detail = "protocol version is 3, needs 2";
+    assert_eq!(judge(*b"PF\x03\x01\0\0\0\0"), refused(RejectionCode::UnknownVersion, detail));
 }
 
 #[test]
 fn a_number_outside_the_table_is_unknown() {
     let detail = "frame type 0x05 is not in the table";
-    assert_eq!(judge(*b"PF\x01\x05\0\0\0\0"), refused(RejectionCode::UnknownType, detail));
+    assert_eq!(judge(*b"PF\x02\x05\0\0\0\0"), refused(RejectionCode::UnknownType, detail));
     for number in 0..=u8::MAX {
         let known = FrameType::ALL.iter().any(|frame_type| frame_type.number() == number);
-        assert_eq!(judge([b'P', b'F', 1, number, 0, 0, 0, 0]).is_ok(), known, "{number:#04x}");
+        assert_eq!(judge([b'P', b'F', PROTOCOL_VERSION, number, 0, 0, 0, 0]).is_ok(), known, "{number:#04x}");
     }
 }
 
 #[test]
 fn half_a_header_is_truncated() {
-    let error = Message::from_frame(b"PF\x01", &Limits::default());
+    let error = Message::from_frame(b"PF\x02", &Limits::default());
     assert_eq!(error, Err(DecodeError::Frame(FrameError::Truncated { found: 3 })));
 }
 
@@ -89,7 +89,7 @@ fn each_type_has_its_own_bound() {
 #[test]
 fn an_oversized_frame_names_the_claim_and_the_bound() {
     let detail = "status frame claims 65537 bytes, bound is 65536";
-    assert_eq!(judge(*b"PF\x01\x18\x01\0\x01\0"), refused(RejectionCode::Oversized, detail));
+    assert_eq!(judge(*b"PF\x02\x18\x01\0\x01\0"), refused(RejectionCode::Oversized, detail));
 }
 
 #[test]
