@@ -34,6 +34,12 @@ impl Window {
         Self { turn, lanes: profile.residual_lanes() }
     }
 
+    /// The first `residual` lanes of every block beside its wave, for lanes that never travel in words.
+    #[must_use]
+    pub const fn first(residual: usize) -> Self {
+        Self { turn: 0, lanes: residual }
+    }
+
     /// Lanes of a word, the wave's two included: the stride of a delta array.
     #[must_use]
     pub const fn width(&self) -> usize {

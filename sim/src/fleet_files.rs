@@ -85,8 +85,13 @@ pub fn write_worker(
         name: format!("worker-{number}"),
         identity: "worker.key".into(),
         enrolment: "enrolment.toml".into(),
-        model: ModelConfig { base: Path::new("..").join("base.safetensors") },
-        data,
+        model: ModelConfig {
+            base: Path::new("..").join("base.safetensors"),
+            global: "global.packfed".into(),
+            personal: "personal.packfed".into(),
+        },
+        data: Some(data),
+        texts: None,
         limits: LimitsConfig::default(),
     };
     let path = own.join("worker.toml");

@@ -1,22 +1,22 @@
 //! Flags and subcommands of `worker`, and what each prints.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod exchange;
+mod federation;
+mod inference;
+mod personalize;
+mod texts;
 
-use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::Write;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::MultiProgress;
-use packfed_protocol::{Digest, Identity, IdentityError, Token};
-use packfed_worker::client::{self, Address};
-use packfed_worker::config::{DataConfig, Enrolment, WorkerConfig};
-use packfed_worker::examples::Examples;
-use packfed_worker::idx::{parse_images, parse_labels};
-use packfed_worker::machine::Machine;
-use packfed_worker::mlp::Mlp;
-use packfed_worker::session::Ending;
-use packfed_worker::trainer::{Base, Trainer};
 use tracing_subscriber::EnvFilter;
+
+use exchange::{Export, Import};
+use federation::{Enroll, Run};
+use inference::{Evaluate, Generate, Predict};
+use personalize::Personalize;
 
 /// Fine-tune a shared model on data that stays on this machine.
 #[derive(Debug, Parser)]
@@ -45,32 +45,26 @@ enum Command {
     /// Take part until the run is finished; reconnects by itself, Ctrl-C stops it.
     #[command(after_help = "Example: worker run --config worker.toml")]
     Run(Run),
-}
-
-#[derive(Debug, Args)]
-struct Enroll {
-    /// The worker's configuration file.
-    #[arg(long)]
-    config: PathBuf,
-    /// A one-time token, as `coordinator init` printed it.
-    #[arg(long)]
-    token: Token,
-}
-
-#[derive(Debug, Args)]
-struct Run {
-    /// The worker's configuration file.
-    #[arg(long)]
-    config: PathBuf,
-    /// Print the final version and digest as one JSON object.
-    #[arg(long)]
-    json: bool,
-    /// Seconds after which a round ends with the steps done; instead of the configuration's.
-    #[arg(long, value_name = "SECONDS")]
-    time_budget_s: Option<u64>,
-    /// Bytes that training may take; instead of the configuration's.
-    #[arg(long, value_name = "BYTES")]
-    memory_budget_bytes: Option<u64>,
+    /// Train private lanes over the global model on this worker's texts; they stay on this machine.
+    #[command(after_help = "Example: worker personalize --config worker.toml --steps 100")]
+    Personalize(Personalize),
+    /// Compare base, global and personal model on the texts that are held out.
+    #[command(after_help = "Example: worker evaluate --config worker.toml --json")]
+    Evaluate(Evaluate),
+    /// Label texts, with probabilities.
+    #[command(after_help = "Example: worker predict --config worker.toml \"Where is my card?\"")]
+    Predict(Predict),
+    /// Continue a text, token by token as they come.
+    #[command(after_help = "Example: worker generate --config worker.toml \"ROMEO:\" --temperature 0.8 --top-p 0.95")]
+    Generate(Generate),
+    /// Write the merged model for other tools, or its packed adapter.
+    #[command(after_help = "Example: worker export --config worker.toml --out merged --floats f16")]
+    Export(Export),
+    /// Bring a LoRA adapter or a fine-tuned model into packed form, and say what was lost.
+    #[command(
+        after_help = "Example: worker import --config worker.toml --lora adapter --target 0.9 --out global.packfed"
+    )]
+    Import(Import),
 }
 
 impl Cli {
@@ -81,77 +75,13 @@ impl Cli {
         match self.command {
             Command::Enroll(enroll) => runtime.block_on(enroll.run()),
             Command::Run(run) => runtime.block_on(run.run(bars)),
+            Command::Personalize(personalize) => personalize.run(bars),
+            Command::Evaluate(evaluate) => evaluate.run(),
+            Command::Predict(predict) => predict.run(),
+            Command::Generate(generate) => generate.run(),
+            Command::Export(export) => export.run(),
+            Command::Import(import) => import.run(),
         }
-    }
-}
-
-impl Enroll {
-    async fn run(self) -> Result<()> {
-        let config = WorkerConfig::load(&self.config)?;
-        let identity = match Identity::load(&config.identity) {
-            Err(IdentityError::Read { kind: std::io::ErrorKind::NotFound, .. }) => {
-                let identity = Identity::generate()?;
-                identity.save(&config.identity)?;
-                identity
-            }
-            loaded => loaded?,
-        };
-        let address = address(&config, identity);
-        let run = client::enroll(&address, self.token, &config.name).await?;
-        Enrolment { run, coordinator_key: config.coordinator_key }.save(&config.enrolment)?;
-        println!("enrolled {} as {} in run {run}", config.name, address.identity.id());
-        Ok(())
-    }
-}
-
-impl Run {
-    async fn run(self, bars: MultiProgress) -> Result<()> {
-        let mut config = WorkerConfig::load(&self.config)?;
-        let limits = &mut config.limits;
-        limits.time_budget_s = self.time_budget_s.or(limits.time_budget_s);
-        limits.memory_budget_bytes = self.memory_budget_bytes.or(limits.memory_budget_bytes);
-        let identity = Identity::load(&config.identity).context("no key here; run `worker enroll` first")?;
-        let enrolment = Enrolment::load(&config).context("not enrolled; run `worker enroll` first")?;
-        let base_file = read(&config.model.base)?;
-        let base = Mlp::from_safetensors(&base_file).with_context(|| config.model.base.display().to_string())?;
-        let examples = examples(&config.data)?;
-        tracing::info!(worker = %identity.id(), examples = examples.len(), "ready");
-        let trainer = Trainer::new(Arc::new(Base::new(Arc::new(base))), Arc::new(examples));
-        let address = address(&config, identity);
-        let machine = Machine::new(config.limits.budgets(), config.limits.snapshot, bars);
-        let base = Digest::of(&base_file);
-        let ending = client::run(address, enrolment.run, base, trainer, machine, interrupted()).await?;
-        if let Ending::Finished { version, digest } = ending {
-            if self.json {
-                println!(r#"{{"version":{},"digest":"{digest}"}}"#, version.0);
-            } else {
-                println!("finished at version {} with digest {digest}", version.0);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn address(config: &WorkerConfig, identity: Identity) -> Address {
-    Address { coordinator: config.coordinator, coordinator_key: config.coordinator_key, identity }
-}
-
-fn examples(data: &DataConfig) -> Result<Examples> {
-    let named = |path: &Path| path.display().to_string();
-    let images = parse_images(&read(&data.images)?).with_context(|| named(&data.images))?;
-    let labels = parse_labels(&read(&data.labels)?).with_context(|| named(&data.labels))?;
-    Examples::from_images(&images, &labels)
-        .with_context(|| format!("{} and {}", named(&data.images), named(&data.labels)))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| path.display().to_string())
-}
-
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without a handler Ctrl-C ends the process by itself.
-        std::future::pending::<()>().await;
     }
 }
 

@@ -9,8 +9,10 @@
 //! connection cannot be taken for news of the next.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use packfed_codec::{Seed, State};
 use packfed_protocol::quic::{self, Client as Quic, QuicError, ReadError};
 use packfed_protocol::{CoordinatorId, Digest, Enroll, Identity, Limits, Message, Rejection, RunId, Timestamp, Token};
 use thiserror::Error;
@@ -82,6 +84,15 @@ pub async fn enroll(address: &Address, token: Token, name: &str) -> Result<RunId
     }
 }
 
+/// How a run ended for this worker.
+#[derive(Debug)]
+pub struct Ended {
+    /// What the session said.
+    pub ending: Ending,
+    /// The run's seed and the global model as it was last seen.
+    pub model: Option<(Seed, Arc<State>)>,
+}
+
 /// Takes part in a run until it is finished, reconnecting as often as it takes; trains on `machine`.
 ///
 /// # Errors
@@ -93,7 +104,7 @@ pub async fn run(
     task: impl LocalTask + Clone + 'static,
     machine: Machine,
     shutdown: impl Future<Output = ()>,
-) -> Result<Ending, ClientError> {
+) -> Result<Ended, ClientError> {
     let quic = quic::client(&address.identity)?;
     let (session, effects) = Session::new(address.identity.clone(), run, base, task.examples(), now());
     let (inputs, inbox) = mpsc::channel(QUEUE);
@@ -105,7 +116,7 @@ pub async fn run(
     owner.machine.interrupt();
     owner.quic.close();
     owner.quic.wait_idle().await;
-    ending
+    Ok(Ended { ending: ending?, model: owner.session.model() })
 }
 
 /// Inputs that may wait for the owner.

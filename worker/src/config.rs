@@ -11,6 +11,7 @@ use packfed_protocol::{CoordinatorId, RunId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::data::BadLines;
 use crate::machine::Budgets;
 
 /// `worker.toml`.
@@ -31,8 +32,12 @@ pub struct WorkerConfig {
     pub enrolment: PathBuf,
     /// The frozen base model.
     pub model: ModelConfig,
-    /// The examples of this worker.
-    pub data: DataConfig,
+    /// The images of this worker, where a perceptron is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataConfig>,
+    /// The texts of this worker, where a transformer is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub texts: Option<TextsConfig>,
     /// What this machine gives to training.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -79,8 +84,40 @@ impl LimitsConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// A safetensors file with `layers.N.weight` and `layers.N.bias`.
+    /// A Hugging Face directory, a GGUF file, or a safetensors file with `layers.N.weight` and `layers.N.bias`.
     pub base: PathBuf,
+    /// The global model as it was last seen, written when a run has ended.
+    #[serde(default = "global")]
+    pub global: PathBuf,
+    /// This worker's private lanes; they stay here.
+    #[serde(default = "personal")]
+    pub personal: PathBuf,
+}
+
+/// `[texts]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextsConfig {
+    /// A CSV file, JSON lines, or plain text, by its extension: `csv`, `jsonl`, anything else.
+    pub file: PathBuf,
+    /// The column or key of the text. Default `text`.
+    #[serde(default = "text")]
+    pub text: String,
+    /// The column or key of the label, for an encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// File of the labels' names, one a line in the order of the classifier; the same for every worker of a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<PathBuf>,
+    /// Tokens of the longest text that is not cut, or of a window of running text. Default 128.
+    #[serde(default = "tokens_max")]
+    pub tokens_max: usize,
+    /// Share of the texts that is never trained on, for `worker evaluate`. Default 0.1.
+    #[serde(default = "held_out")]
+    pub held_out: f64,
+    /// What happens at a line that is no example: `stop` or `skip`. Default `stop`.
+    #[serde(default)]
+    pub bad_lines: BadLines,
 }
 
 /// `[data]`.
@@ -124,6 +161,26 @@ pub enum ConfigError {
     },
 }
 
+fn global() -> PathBuf {
+    "global.packfed".into()
+}
+
+fn personal() -> PathBuf {
+    "personal.packfed".into()
+}
+
+fn text() -> String {
+    "text".into()
+}
+
+const fn tokens_max() -> usize {
+    128
+}
+
+const fn held_out() -> f64 {
+    0.1
+}
+
 fn identity() -> PathBuf {
     "worker.key".into()
 }
@@ -148,17 +205,42 @@ impl WorkerConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let mut config: Self = read_toml(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        for file in [
-            &mut config.identity,
-            &mut config.enrolment,
-            &mut config.model.base,
-            &mut config.data.images,
-            &mut config.data.labels,
-            &mut config.limits.snapshot,
-        ] {
+        let model = &mut config.model;
+        let mut files = vec![&mut config.identity, &mut config.enrolment, &mut config.limits.snapshot];
+        files.extend([&mut model.base, &mut model.global, &mut model.personal]);
+        if let Some(DataConfig { images, labels }) = &mut config.data {
+            files.extend([images, labels]);
+        }
+        if let Some(texts) = &mut config.texts {
+            files.push(&mut texts.file);
+            files.extend(&mut texts.classes);
+        }
+        for file in files {
             *file = folder.join(&*file);
         }
+        let content = |why: String| ConfigError::Content { path: path.to_owned(), why };
+        if config.data.is_some() == config.texts.is_some() {
+            return Err(content("there must be one table of examples: [data] of images, or [texts]".into()));
+        }
+        if let Some(texts) = &config.texts {
+            texts.check().map_err(content)?;
+        }
         Ok(config)
+    }
+}
+
+impl TextsConfig {
+    fn check(&self) -> Result<(), String> {
+        if !(0.0..1.0).contains(&self.held_out) {
+            return Err(format!("texts.held_out is {}, allowed is 0 to below 1", self.held_out));
+        }
+        if self.tokens_max < 2 {
+            return Err(format!("texts.tokens_max is {}, allowed is 2 and more", self.tokens_max));
+        }
+        if self.label.is_some() != self.classes.is_some() {
+            return Err("texts.label and texts.classes come together: a label's name has its place in a list".into());
+        }
+        Ok(())
     }
 }
 

@@ -218,6 +218,30 @@ impl Pretrained {
         Ok(evaluation)
     }
 
+    /// The matrices under a global model, as inference wants them.
+    ///
+    /// # Errors
+    /// If the state's layout is not of this model.
+    pub fn global(&self, state: &State) -> Result<Arc<dyn Linears>, AdaptError> {
+        Ok(self.adapter(state.layout())?.packed(state, Window::first(0))?.0)
+    }
+
+    /// The matrices under a global model with private lanes on top, and a zero delta of the private lanes in `window` for
+    /// each that has some, in the order of their layout.
+    ///
+    /// # Errors
+    /// If a layout is not of this model.
+    pub fn personal(
+        &self,
+        global: &State,
+        private: &State,
+        window: Window,
+    ) -> Result<(Arc<dyn Linears>, Vec<Var>), AdaptError> {
+        let below = self.adapter(global.layout())?;
+        let adapter = Adapter::new(&self.matrices, &self.frozen, private.layout().clone())?;
+        Ok(adapter.packed_over(private, window, Some((&below, global)))?)
+    }
+
     /// The adapter of a layout; the last one is kept.
     ///
     /// # Errors
@@ -289,7 +313,7 @@ fn tensor(files: &ModelFiles, name: &str, shape: &[usize]) -> Result<Weight, Mod
 }
 
 /// A layer list that this model cannot take.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Error)]
 pub enum AdaptError {
     /// The model has no such matrix.
     #[error("the plan adapts {0}, which is no matrix of this model")]
@@ -304,6 +328,9 @@ pub enum AdaptError {
         /// Outputs and inputs of the model.
         found: (usize, usize),
     },
+    /// A tensor could not be made.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
 }
 
 /// A model made ready for one layout.
@@ -338,15 +365,41 @@ impl Adapter {
     /// # Errors
     /// If a tensor cannot be made.
     pub fn packed(&self, state: &State, window: Window) -> TensorResult<(Arc<dyn Linears>, Vec<Var>)> {
+        self.packed_over(state, window, None)
+    }
+
+    /// The same with another adapter's state beneath, which is not trained.
+    fn packed_over(
+        &self,
+        state: &State,
+        window: Window,
+        below: Option<(&Self, &State)>,
+    ) -> TensorResult<(Arc<dyn Linears>, Vec<Var>)> {
         let mut deltas = vec![None; self.layout.layers().len()];
         let mut matrices = Vec::with_capacity(self.frozen.len());
-        for (base, adapted) in self.frozen.iter().zip(&self.layers) {
+        for (at, (base, adapted)) in self.frozen.iter().zip(&self.layers).enumerate() {
+            // A matrix that only the lower adapter has is applied by that, with a delta that nobody trains.
+            let fixed = below.and_then(|(adapter, state)| {
+                let (n, direct) = adapter.layers[at].as_ref()?;
+                Some((&adapter.layout.layers()[*n], direct, state))
+            });
             let Some((n, direct)) = adapted else {
-                matrices.push(Linear::Frozen(base.clone()));
+                matrices.push(match fixed {
+                    None => Linear::Frozen(base.clone()),
+                    Some((layer, direct, state)) => {
+                        let (values, window) = (state.values(layer), Window::first(0));
+                        let linear = AdaptedLinear::new(layer, base.clone(), direct.clone(), values, window);
+                        let delta = Tensor::zeros(linear.delta_shape(), DType::F32, &Device::Cpu)?;
+                        Linear::Adapted { linear, delta }
+                    }
+                });
                 continue;
             };
             let layer = &self.layout.layers()[*n];
-            let linear = AdaptedLinear::new(layer, base.clone(), direct.clone(), state.values(layer), window);
+            let mut linear = AdaptedLinear::new(layer, base.clone(), direct.clone(), state.values(layer), window);
+            if let Some((layer, direct, state)) = fixed {
+                linear = linear.over(layer, direct.clone(), &state.values(layer));
+            }
             let delta = Var::zeros(linear.delta_shape(), DType::F32, &Device::Cpu)?;
             matrices.push(Linear::Adapted { linear, delta: delta.as_tensor().clone() });
             deltas[*n] = Some(delta);

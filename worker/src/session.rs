@@ -12,7 +12,9 @@
 //! update that could not be delivered is sent again over the next. The session names no socket, file,
 //! clock or random generator, and does not know how training works.
 
-use packfed_codec::{Encoder, Scales, Seed, Window};
+use std::sync::Arc;
+
+use packfed_codec::{Encoder, Scales, Seed, State, Window};
 use packfed_protocol::{
     Assignment, CheckIn, Digest, Finished, Identity, LaneClips, Message, Outcome, Rejection, RejectionCode, Round,
     RunId, Signed, Timestamp, UpdateHeader, Verdict, Version, WorkerId,
@@ -181,6 +183,12 @@ impl Session {
     #[must_use]
     pub fn replica(&self) -> Option<&Replica> {
         self.plan.as_ref().map(|(_, replica)| replica)
+    }
+
+    /// The run's seed and the model as it was last seen, once there is a plan.
+    #[must_use]
+    pub fn model(&self) -> Option<(Seed, Arc<State>)> {
+        self.plan.as_ref().map(|(adopted, replica)| (adopted.seed, replica.state().clone()))
     }
 
     /// Takes one event and returns what is to be done, in order.

@@ -1,7 +1,7 @@
 //! The `shakespeare` task: a decoder reads plays; one worker holds what one character says.
 //!
 //! `tinyshakespeare.txt.gz` is a million characters of the plays (Karpathy, 2015). A line that ends in a colon names who
-//! speaks, up to the next blank line. Every character with at least [`LEAST`] characters of text is a worker: a natural
+//! speaks, up to the next blank line. Every character with at least 2,000 characters of text is a worker: a natural
 //! partition. Of each one's speeches some are held out; together they are the test set.
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub struct Part {
     pub speeches: Vec<String>,
 }
 
-/// The parts of the plays with at least [`LEAST`] characters of text, by name.
+/// The parts of the plays with at least 2,000 characters of text, by name.
 #[must_use]
 pub fn parts(plays: &str) -> Vec<Part> {
     let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();

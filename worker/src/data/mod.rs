@@ -13,6 +13,7 @@ mod dataset;
 mod jsonl;
 mod labels;
 mod lines;
+mod open;
 mod plain;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use self::csv::CsvSource;
 pub use self::dataset::{Dataset, TokenExample};
 pub use self::jsonl::JsonlSource;
 pub use self::labels::Labels;
+pub use self::open::open;
 pub use self::plain::PlainSource;
 
 /// A text with the label that it has, if it has one, and where it stands.

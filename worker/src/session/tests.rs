@@ -12,13 +12,13 @@ const BASE: Digest = Digest([9; 32]);
 const NOW: Timestamp = Timestamp(1_000);
 
 fn layout() -> Arc<Layout> {
-    let spec =
-        LayerSpec { name: "w".into(), rows: 8, cols: 8, block: 4, residual: 16, gain_exponent: 4 };
+    let spec = LayerSpec { name: "w".into(), rows: 8, cols: 8, block: 4, residual: 16, gain_exponent: 4 };
     Arc::new(Layout::new(&Seed::from_number(1), vec![spec]).unwrap())
 }
 
 fn plan() -> Message {
-    let layer = LayerPlan { name: "w".into(), rows: 8, cols: 8, block: 4, residual: 16, gain_exponent: 4, rate_exponent: 0 };
+    let layer =
+        LayerPlan { name: "w".into(), rows: 8, cols: 8, block: 4, residual: 16, gain_exponent: 4, rate_exponent: 0 };
     Message::Plan(Plan {
         run: RUN,
         seed: *Seed::from_number(1).bytes(),

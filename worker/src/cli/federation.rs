@@ -1,0 +1,157 @@
+//! `worker enroll` and `worker run`: this machine in a federation.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::MultiProgress;
+use packfed_protocol::{Digest, Identity, IdentityError, Token};
+use packfed_worker::client::{self, Address, Ended};
+use packfed_worker::config::{DataConfig, Enrolment, TextsConfig, WorkerConfig};
+use packfed_worker::examples::Examples;
+use packfed_worker::export::{Adapter, Existing};
+use packfed_worker::files::ModelDigest;
+use packfed_worker::idx::{parse_images, parse_labels};
+use packfed_worker::machine::Machine;
+use packfed_worker::mlp::Mlp;
+use packfed_worker::session::Ending;
+use packfed_worker::task::LocalTask;
+use packfed_worker::text_task::TextTask;
+use packfed_worker::trainer::{Base, Trainer};
+
+use super::texts::Texts;
+
+#[derive(Debug, Args)]
+pub(super) struct Enroll {
+    /// The worker's configuration file.
+    #[arg(long)]
+    config: PathBuf,
+    /// A one-time token, as `coordinator init` printed it.
+    #[arg(long)]
+    token: Token,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The worker's configuration file.
+    #[arg(long)]
+    config: PathBuf,
+    /// Print the final version and digest as one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Seconds after which a round ends with the steps done; instead of the configuration's.
+    #[arg(long, value_name = "SECONDS")]
+    time_budget_s: Option<u64>,
+    /// Bytes that training may take; instead of the configuration's.
+    #[arg(long, value_name = "BYTES")]
+    memory_budget_bytes: Option<u64>,
+}
+
+impl Run {
+    pub(super) async fn run(self, bars: MultiProgress) -> Result<()> {
+        let mut config = WorkerConfig::load(&self.config)?;
+        let limits = &mut config.limits;
+        limits.time_budget_s = self.time_budget_s.or(limits.time_budget_s);
+        limits.memory_budget_bytes = self.memory_budget_bytes.or(limits.memory_budget_bytes);
+        let identity = Identity::load(&config.identity).context("no key here; run `worker enroll` first")?;
+        let enrolment = Enrolment::load(&config).context("not enrolled; run `worker enroll` first")?;
+        let federation = Federation { address: address(&config, identity), enrolment, bars, json: self.json };
+        match (&config.data, &config.texts) {
+            (Some(data), _) => {
+                let (task, base) = perceptron(&config, data)?;
+                federation.run(&config, base, task).await
+            }
+            (None, Some(texts)) => {
+                let (task, base) = transformer(&config, texts)?;
+                federation.run(&config, base, task).await
+            }
+            (None, None) => unreachable!("a configuration has one table of examples"),
+        }
+    }
+}
+
+/// A run with all that is needed to take part in it, but for what is trained.
+struct Federation {
+    address: Address,
+    enrolment: Enrolment,
+    bars: MultiProgress,
+    json: bool,
+}
+
+impl Federation {
+    async fn run(self, config: &WorkerConfig, base: Digest, task: impl LocalTask + Clone + 'static) -> Result<()> {
+        tracing::info!(worker = %self.address.identity.id(), examples = task.examples(), "ready");
+        let limits = &config.limits;
+        let machine = Machine::new(limits.budgets(), limits.snapshot.clone(), self.bars);
+        let Ended { ending, model } =
+            client::run(self.address, self.enrolment.run, base, task, machine, interrupted()).await?;
+        let Ending::Finished { version, digest } = ending else { return Ok(()) };
+        if let Some((seed, state)) = model {
+            let adapter = Adapter::new(ModelDigest(base.0), seed, (*state).clone(), BTreeMap::new())?;
+            adapter.write(&config.model.global, Existing::Replaced)?;
+        }
+        if self.json {
+            println!(r#"{{"version":{},"digest":"{digest}"}}"#, version.0);
+        } else {
+            println!("finished at version {} with digest {digest}", version.0);
+        }
+        Ok(())
+    }
+}
+
+fn perceptron(config: &WorkerConfig, data: &DataConfig) -> Result<(Trainer, Digest)> {
+    let base_file = read(&config.model.base)?;
+    let base = Mlp::from_safetensors(&base_file).with_context(|| config.model.base.display().to_string())?;
+    let trainer = Trainer::new(Arc::new(Base::new(Arc::new(base))), Arc::new(examples(data)?));
+    Ok((trainer, Digest::of(&base_file)))
+}
+
+fn transformer(config: &WorkerConfig, texts: &TextsConfig) -> Result<(TextTask, Digest)> {
+    let model = Texts::open(config, texts)?;
+    let (training, _) = model.datasets()?;
+    Ok((TextTask::new(model.model.clone(), Arc::new(training)), Digest(model.digest.0)))
+}
+
+fn address(config: &WorkerConfig, identity: Identity) -> Address {
+    Address { coordinator: config.coordinator, coordinator_key: config.coordinator_key, identity }
+}
+
+fn examples(data: &DataConfig) -> Result<Examples> {
+    let named = |path: &Path| path.display().to_string();
+    let images = parse_images(&read(&data.images)?).with_context(|| named(&data.images))?;
+    let labels = parse_labels(&read(&data.labels)?).with_context(|| named(&data.labels))?;
+    Examples::from_images(&images, &labels)
+        .with_context(|| format!("{} and {}", named(&data.images), named(&data.labels)))
+}
+
+impl Enroll {
+    pub(super) async fn run(self) -> Result<()> {
+        let config = WorkerConfig::load(&self.config)?;
+        let identity = match Identity::load(&config.identity) {
+            Err(IdentityError::Read { kind: std::io::ErrorKind::NotFound, .. }) => {
+                let identity = Identity::generate()?;
+                identity.save(&config.identity)?;
+                identity
+            }
+            loaded => loaded?,
+        };
+        let address = address(&config, identity);
+        let run = client::enroll(&address, self.token, &config.name).await?;
+        Enrolment { run, coordinator_key: config.coordinator_key }.save(&config.enrolment)?;
+        println!("enrolled {} as {} in run {run}", config.name, address.identity.id());
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| path.display().to_string())
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler Ctrl-C ends the process by itself.
+        std::future::pending::<()>().await;
+    }
+}
