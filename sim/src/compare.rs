@@ -16,7 +16,7 @@ use crate::results::{MethodResult, Results};
 use crate::task::{SetupError, Task};
 use crate::text::Texts;
 use crate::text::flat::{Adaptation, FlatText};
-use crate::text::run::TextRun;
+use crate::text::run::{Rates, TextRun};
 use crate::virtual_fleet::FleetError;
 
 /// A method to run beside packfed.
@@ -120,12 +120,11 @@ pub fn text(
     let plan = run.config(options, texts.model.matrices(), texts.base_digest()).plan()?;
     let mut records = vec![packed::run(texts, options, plan, progress)?];
     for method in methods {
-        let (adaptation, rates) = match method {
-            Method::Dense => (Adaptation::Dense, run.dense_rates),
-            Method::LoraR4 => (Adaptation::LowRank(4), run.lora_rates),
-            Method::LoraR8 => (Adaptation::LowRank(8), run.lora_rates),
+        let (adaptation, Rates { rates, head_factor }) = match method {
+            Method::Dense => (Adaptation::Dense, run.dense),
+            Method::LoraR4 => (Adaptation::LowRank(4), run.lora),
+            Method::LoraR8 => (Adaptation::LowRank(8), run.lora),
         };
-        let head_factor = 2f32.powi(run.head_rate_exponent.into());
         let (model, initial) = FlatText::new(texts.model.clone(), adaptation, head_factor, &options.run_seed())
             .map_err(TaskError::from)?;
         let steps = LocalSteps::adam(run.training.steps, run.training.batch, run.training.learning_rate);

@@ -14,7 +14,7 @@ use packfed_sim::partition::Partition;
 use packfed_sim::progress::Progress;
 use packfed_sim::results::{Metric, Results};
 use packfed_sim::text::Texts;
-use packfed_sim::text::run::{BANKING77, SHAKESPEARE, TextRun};
+use packfed_sim::text::run::{BANKING77, Rates, SHAKESPEARE, TextRun};
 use packfed_worker::tiny;
 
 const OPTIONS: Options = Options {
@@ -54,7 +54,8 @@ fn plays(folder: &Path) {
 
 fn small(run: TextRun, learning_rate: f32) -> TextRun {
     let training = TrainingTable::adam(4, 8, learning_rate);
-    TextRun { block: 16, training, dense_rates: &[3e-3, 1e-2], lora_rates: &[1e-2], ..run }
+    let (dense, lora) = (Rates { rates: &[3e-3, 1e-2], head_factor: 1.0 }, Rates { rates: &[1e-2], head_factor: 1.0 });
+    TextRun { block: 16, head_block: 4, training, dense, lora, ..run }
 }
 
 fn banking(options: &Options, methods: &[Method]) -> Results {

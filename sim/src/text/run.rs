@@ -18,46 +18,51 @@ pub struct TextRun {
     pub residual: usize,
     /// Edge of the classifier's blocks, which use all their positions.
     pub head_block: usize,
-    /// The classifier learns at two to this times the rate, whatever the method.
-    pub head_rate_exponent: i8,
     /// Local training of a round.
     pub training: TrainingTable,
     /// The server optimizer.
     pub optimizer: ServerOptimizer,
     /// Levels of a step's root mean square on the way down.
     pub levels: f64,
-    /// Learning rates that dense FedAvg tries.
-    pub dense_rates: &'static [f32],
-    /// Learning rates that LoRA FedAvg tries.
-    pub lora_rates: &'static [f32],
+    /// What dense FedAvg tries.
+    pub dense: Rates,
+    /// What LoRA FedAvg tries.
+    pub lora: Rates,
+}
+
+/// Learning rates to try.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// The rates.
+    pub rates: &'static [f32],
+    /// A classifier, which begins at zero, learns this many times faster.
+    pub head_factor: f32,
 }
 
 /// 77 intents on a small encoder.
 pub const BANKING77: TextRun = TextRun {
     name: "banking77",
     block: 64,
-    residual: 56,
-    head_block: 4,
-    head_rate_exponent: 1,
-    training: TrainingTable::adam(6, 32, 0.03),
+    residual: 28,
+    head_block: 8,
+    training: TrainingTable::adam(6, 32, 0.01),
     optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
     levels: 1.0,
-    dense_rates: &[2.5e-4, 5e-4, 1e-3],
-    lora_rates: &[1.5e-3, 3e-3, 6e-3],
+    dense: Rates { rates: &[1e-4, 2e-4, 4e-4], head_factor: 16.0 },
+    lora: Rates { rates: &[1e-3, 2e-3, 4e-3], head_factor: 4.0 },
 };
 
 /// Plays on a small decoder.
 pub const SHAKESPEARE: TextRun = TextRun {
     name: "shakespeare",
     block: 64,
-    residual: 56,
-    head_block: 4,
-    head_rate_exponent: 0,
+    residual: 28,
+    head_block: 8,
     training: TrainingTable::adam(8, 2, 0.005),
     optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
     levels: 1.0,
-    dense_rates: &[2e-5, 5e-5, 1e-4],
-    lora_rates: &[2e-4, 5e-4, 1e-3],
+    dense: Rates { rates: &[2e-5, 5e-5, 1e-4], head_factor: 1.0 },
+    lora: Rates { rates: &[2e-4, 5e-4, 1e-3], head_factor: 1.0 },
 };
 
 /// A wave stays below 2^6, far above what training reaches.
@@ -80,7 +85,7 @@ impl TextRun {
                 block: if head { self.head_block } else { self.block },
                 residual: if head { self.head_block * self.head_block } else { self.residual },
                 gain_exponent: GAIN_EXPONENT,
-                rate_exponent: if head { self.head_rate_exponent } else { 0 },
+                rate_exponent: 0,
             }
         };
         RunConfig {
