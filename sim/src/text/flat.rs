@@ -78,7 +78,9 @@ impl FlatText {
         self.model.matrices().iter().flat_map(of).collect()
     }
 
-    fn shapes(&self) -> Vec<(usize, usize)> {
+    /// Shapes of the trainable tensors, in the order of the vector.
+    #[must_use]
+    pub fn shapes(&self) -> Vec<(usize, usize)> {
         let of = |spec: &MatrixSpec| match self.adaptation.of(spec) {
             Adaptation::Dense => {
                 let bias = spec.bias.as_ref().map(|_| (1, spec.outputs));
@@ -89,7 +91,9 @@ impl FlatText {
         self.model.matrices().iter().flat_map(of).collect()
     }
 
-    fn linears(&self, variables: &[Var]) -> Arc<dyn Linears> {
+    /// How the matrices are applied under the trainable tensors.
+    #[must_use]
+    pub fn linears(&self, variables: &[Var]) -> Arc<dyn Linears> {
         let mut rest = variables.iter().map(|tensor| tensor.as_tensor().clone());
         let matrix = |(spec, frozen): (&MatrixSpec, &FrozenLinear<f32>)| {
             let mut take = |n| rest.by_ref().take(n).collect::<Vec<Tensor>>();
