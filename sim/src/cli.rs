@@ -253,6 +253,9 @@ impl RunArgs {
             println!("{}", results.to_json());
         } else {
             print!("{}", table::render(&results));
+            if let Some(personal) = &results.personal {
+                println!("{}", personal.line(results.metric));
+            }
             println!("report: {}", self.out.join("report.html").display());
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use packfed_coordinator::config::ConfigError;
 use packfed_worker::local::LocalSteps;
+use packfed_worker::personal::PersonalError;
 use packfed_worker::task::TaskError;
 use thiserror::Error;
 
@@ -10,7 +11,7 @@ use crate::baseline::lora::LoraModel;
 use crate::baseline::tuned::Baseline;
 use crate::federated::FederatedTask;
 use crate::options::{BATCH, Options, SERVER_OPTIMIZER, STEPS, digits_run};
-use crate::packed;
+use crate::packed::{self, Finished};
 use crate::progress::Progress;
 use crate::results::{MethodResult, Results};
 use crate::task::{SetupError, Task};
@@ -45,6 +46,9 @@ pub enum CompareError {
     /// A model could not be trained or tested.
     #[error("training or testing failed: {0}")]
     Training(#[from] TaskError),
+    /// Private lanes could not be trained.
+    #[error(transparent)]
+    Personal(#[from] PersonalError),
     /// A baseline without a learning rate.
     #[error("a baseline needs at least one learning rate")]
     NoRate,
@@ -99,11 +103,11 @@ pub fn digits(options: &Options, methods: &[Method], progress: &Progress) -> Res
     progress.note("pre-training the base model");
     let task = Task::digits(options)?;
     let plan = digits_run(options, &task.base, task.base_digest()).plan()?;
-    let mut records = vec![packed::run(&task, options, plan, progress)?];
+    let mut records = vec![packed::run(&task, options, plan, progress)?.result];
     for method in methods {
         records.push(method.run(&task, options, progress)?);
     }
-    Ok(Results { task: "digits".into(), seed: options.seed, metric: task.metric(), methods: records })
+    Ok(Results { task: "digits".into(), seed: options.seed, metric: task.metric(), methods: records, personal: None })
 }
 
 /// Runs packfed and the named baselines on a task of text.
@@ -118,7 +122,15 @@ pub fn text(
     progress: &Progress,
 ) -> Result<Results, CompareError> {
     let plan = run.config(options, texts.model.matrices(), texts.base_digest()).plan()?;
-    let mut records = vec![packed::run(texts, options, plan, progress)?];
+    let Finished { result, state } = packed::run(texts, options, plan, progress)?;
+    let personal = match &run.personal {
+        Some(plan) => {
+            progress.note("training every worker's private lanes");
+            Some(texts.personalize(&state, plan, &options.run_seed())?)
+        }
+        None => None,
+    };
+    let mut records = vec![result];
     for method in methods {
         let (adaptation, Rates { rates, head_factor }) = match method {
             Method::Dense => (Adaptation::Dense, run.dense),
@@ -131,5 +143,5 @@ pub fn text(
         let baseline = Baseline { name: method.name(), model, initial, rates, steps, optimizer: run.optimizer };
         records.push(baseline.run(texts, options, progress)?);
     }
-    Ok(Results { task: run.name.into(), seed: options.seed, metric: texts.metric(), methods: records })
+    Ok(Results { task: run.name.into(), seed: options.seed, metric: texts.metric(), methods: records, personal })
 }

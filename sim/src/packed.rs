@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use packfed_codec::State;
 use packfed_coordinator::engine::Engine;
 use packfed_coordinator::plan::RunPlan;
 use packfed_coordinator::registry::{Member, Registry, Standing};
@@ -17,6 +18,15 @@ use crate::results::{MethodResult, Point, shortest};
 use crate::stopwatch::Stopwatch;
 use crate::virtual_fleet::{Devices, PHONES, VirtualFleet};
 
+/// What a run came to.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its record.
+    pub result: MethodResult,
+    /// The final model.
+    pub state: State,
+}
+
 /// Runs packfed on a task.
 ///
 /// # Errors
@@ -26,7 +36,7 @@ pub fn run<T: FederatedTask>(
     options: &Options,
     plan: RunPlan,
     progress: &Progress,
-) -> Result<MethodResult, CompareError> {
+) -> Result<Finished, CompareError> {
     run_on(task, options, plan, PHONES, progress)
 }
 
@@ -40,7 +50,7 @@ pub fn run_on<T: FederatedTask>(
     plan: RunPlan,
     devices: Devices,
     progress: &Progress,
-) -> Result<MethodResult, CompareError> {
+) -> Result<Finished, CompareError> {
     let learning_rate = shortest(plan.raw().training.learning_rate);
     let mut fleet = fleet(task, options, plan, devices);
     let display = progress.method("packfed", options.rounds, task.metric());
@@ -78,7 +88,8 @@ pub fn run_on<T: FederatedTask>(
     let worker_rounds = (options.rounds * u64::from(options.cohort)) as f64;
     let (up, down) = fleet.bytes();
     display.done(&score);
-    Ok(MethodResult {
+    let state = fleet.engine().head().state().clone();
+    let result = MethodResult {
         name: "packfed".into(),
         score,
         bytes_up: up as f64 / worker_rounds,
@@ -89,7 +100,8 @@ pub fn run_on<T: FederatedTask>(
         learning_rate,
         tuning: Vec::new(),
         curve,
-    })
+    };
+    Ok(Finished { result, state })
 }
 
 fn fleet<T: FederatedTask>(task: &T, options: &Options, plan: RunPlan, devices: Devices) -> VirtualFleet<T::Worker> {

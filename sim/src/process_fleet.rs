@@ -267,7 +267,13 @@ pub fn digits(options: &Options, progress: &Progress) -> Result<Results> {
         tuning: Vec::new(),
         curve: Vec::new(),
     };
-    Ok(Results { task: "digits".into(), seed: options.seed, metric: task.metric(), methods: vec![packfed] })
+    Ok(Results {
+        task: "digits".into(),
+        seed: options.seed,
+        metric: task.metric(),
+        methods: vec![packfed],
+        personal: None,
+    })
 }
 
 /// The model in a coordinator's store, on the test set.

@@ -170,8 +170,13 @@ mod tests {
 
     #[test]
     fn a_run_without_methods_is_a_page() {
-        let results =
-            Results { task: String::new(), seed: 0, metric: crate::results::Metric::Accuracy, methods: Vec::new() };
+        let results = Results {
+            task: String::new(),
+            seed: 0,
+            metric: crate::results::Metric::Accuracy,
+            methods: Vec::new(),
+            personal: None,
+        };
         let page = html(&results).unwrap();
         assert!(page.contains("no data") && page.contains("No learning rate was searched."));
     }

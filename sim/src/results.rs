@@ -79,6 +79,22 @@ pub struct Results {
     pub metric: Metric,
     /// One record a method, packfed first.
     pub methods: Vec<MethodResult>,
+    /// Personal models over packfed's final one, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personal: Option<PersonalResult>,
+}
+
+/// Every worker's personal model and the global one, on what that worker holds out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PersonalResult {
+    /// Workers with something held out.
+    pub workers: u64,
+    /// For how many of them the personal model has the lower loss.
+    pub better: u64,
+    /// The global model over all that is held out.
+    pub global: Score,
+    /// The personal models, each on its own worker's part.
+    pub personal: Score,
 }
 
 /// How one method did.

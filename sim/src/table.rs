@@ -161,7 +161,13 @@ mod tests {
 
     #[test]
     fn no_method_is_an_empty_table() {
-        let results = Results { task: "digits".to_owned(), seed: 7, metric: Metric::Accuracy, methods: Vec::new() };
+        let results = Results {
+            task: "digits".to_owned(),
+            seed: 7,
+            metric: Metric::Accuracy,
+            methods: Vec::new(),
+            personal: None,
+        };
         assert!(render(&results).contains("accuracy"));
     }
 }

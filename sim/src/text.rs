@@ -2,6 +2,7 @@
 
 pub mod banking77;
 pub mod flat;
+pub mod personal;
 pub mod run;
 pub mod shakespeare;
 mod trained;
@@ -33,8 +34,18 @@ pub struct Texts {
     /// What each worker holds.
     pub shards: Vec<Arc<Dataset>>,
     digest: Digest,
+    /// What each worker never trains on; nothing where the test set is common.
+    held_out: Vec<Vec<TokenExample>>,
     test: Vec<TokenExample>,
     threads: usize,
+}
+
+/// What models are tested on.
+enum Test {
+    /// A set of its own.
+    Common(Vec<TokenExample>),
+    /// Of every worker what it holds out.
+    Own(Vec<Vec<TokenExample>>),
 }
 
 /// Why a task of text could not be made.
@@ -67,13 +78,20 @@ impl Texts {
         files: &ModelFiles,
         labels: Option<usize>,
         shards: Vec<Arc<Dataset>>,
-        mut test: Vec<TokenExample>,
+        test: Test,
         threads: usize,
     ) -> Result<Self, TextError> {
         let model = Arc::new(Pretrained::open(files, labels)?);
+        let (held_out, mut test) = match test {
+            Test::Common(test) => (vec![Vec::new(); shards.len()], test),
+            Test::Own(held_out) => {
+                let test = held_out.iter().flatten().cloned().collect();
+                (held_out, test)
+            }
+        };
         // Longest first, so that threads end together.
         test.sort_by_key(|example| std::cmp::Reverse(example.ids.len()));
-        Ok(Self { model, shards, digest: Digest(files.digest()?.0), test, threads })
+        Ok(Self { model, shards, digest: Digest(files.digest()?.0), held_out, test, threads })
     }
 
     /// How a model does on the test set.

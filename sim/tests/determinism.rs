@@ -17,7 +17,7 @@ fn options(seed: u64, threads: usize) -> Options {
 fn run(options: &Options, devices: Devices) -> MethodResult {
     let task = Task::digits(options).unwrap();
     let plan = digits_run(options, &task.base, task.base_digest()).plan().unwrap();
-    packed::run_on(&task, options, plan, devices, &Progress::new(true)).unwrap()
+    packed::run_on(&task, options, plan, devices, &Progress::new(true)).unwrap().result
 }
 
 #[test]

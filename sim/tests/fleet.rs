@@ -34,7 +34,7 @@ fn run_of(task: &Task) -> RunConfig {
 
 /// The digest of an undisturbed run, from the simulation.
 fn undisturbed(task: &Task) -> String {
-    packed::run(task, &OPTIONS, run_of(task).plan().unwrap(), &Progress::new(true)).unwrap().digest
+    packed::run(task, &OPTIONS, run_of(task).plan().unwrap(), &Progress::new(true)).unwrap().result.digest
 }
 
 impl Fleet {
@@ -112,7 +112,7 @@ fn a_worker_that_is_killed_while_it_trains_goes_on_from_its_snapshot() {
     let task = Task::digits(&options).unwrap();
     let mut run = digits_run(&options, &task.base, task.base_digest());
     run.training.steps = 200;
-    let undisturbed = packed::run(&task, &options, run.plan().unwrap(), &Progress::new(true)).unwrap().digest;
+    let undisturbed = packed::run(&task, &options, run.plan().unwrap(), &Progress::new(true)).unwrap().result.digest;
     let folder = tempfile::tempdir().unwrap();
     let enrolled = process_fleet::enroll(folder.path(), &task, &options, run, |_| {}).unwrap();
     let config = &enrolled.workers[0];

@@ -15,6 +15,8 @@ use packfed_sim::progress::Progress;
 use packfed_sim::results::{Metric, Results};
 use packfed_sim::text::Texts;
 use packfed_sim::text::run::{BANKING77, Rates, SHAKESPEARE, TextRun};
+use packfed_worker::local::LocalSteps;
+use packfed_worker::personal::Personalization;
 use packfed_worker::tiny;
 
 const OPTIONS: Options = Options {
@@ -55,7 +57,9 @@ fn plays(folder: &Path) {
 fn small(run: TextRun, learning_rate: f32) -> TextRun {
     let training = TrainingTable::adam(4, 8, learning_rate);
     let (dense, lora) = (Rates { rates: &[3e-3, 1e-2], head_factor: 1.0 }, Rates { rates: &[1e-2], head_factor: 1.0 });
-    TextRun { block: 16, head_block: 4, training, dense, lora, ..run }
+    let local = LocalSteps::adam(10, 4, learning_rate);
+    let personal = run.personal.map(|personal| Personalization { block: 16, local, ..personal });
+    TextRun { block: 16, head_block: 4, training, personal, dense, lora, ..run }
 }
 
 fn banking(options: &Options, methods: &[Method]) -> Results {
@@ -97,6 +101,9 @@ fn a_decoder_learns_its_characters_lines() {
     let results = compare::text(&texts, &small(SHAKESPEARE, 0.02), &options, &[Method::LoraR8], &Progress::new(true));
     let results = results.unwrap();
     assert_eq!(results.metric, Metric::Perplexity);
+    let personal = results.personal.unwrap();
+    assert_eq!((personal.workers, personal.better), (3, 3), "{personal:?}");
+    assert!(personal.personal.loss < personal.global.loss - 0.05, "{personal:?}");
     for method in &results.methods {
         let (first, last) = (method.curve[0].score.loss, method.score.loss);
         assert!(last < first - 0.1, "{}: {first} to {last}", method.name);

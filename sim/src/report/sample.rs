@@ -11,7 +11,13 @@ pub(crate) fn results() -> Results {
         .to_vec();
     let packfed = method("packfed", [0.8412, 26_816.0, 27_012.0]);
     let lora = method("lora-r4", [0.829, 211_152.0, 211_200.0]);
-    Results { task: "digits".to_owned(), seed: 7, metric: Metric::Accuracy, methods: vec![packfed, dense, lora] }
+    Results {
+        task: "digits".to_owned(),
+        seed: 7,
+        metric: Metric::Accuracy,
+        methods: vec![packfed, dense, lora],
+        personal: None,
+    }
 }
 
 /// A record with 60 rounds of eight workers.

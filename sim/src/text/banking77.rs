@@ -8,7 +8,7 @@ use std::sync::Arc;
 use packfed_worker::data::{BadLines, CsvSource, Dataset, Labels, Record, read_all};
 use packfed_worker::files::ModelFiles;
 
-use super::{TextError, Texts, inside};
+use super::{Test, TextError, Texts, inside};
 use crate::options::Options;
 
 /// Tokens of the longest question that is not cut.
@@ -37,7 +37,7 @@ impl Texts {
             Arc::new(Dataset { examples, skipped: 0 })
         };
         let shards = indices.iter().map(shard).collect();
-        Self::new(&files, Some(labels.len()), shards, test.examples, options.threads)
+        Self::new(&files, Some(labels.len()), shards, Test::Common(test.examples), options.threads)
     }
 }
 

@@ -4,7 +4,9 @@ use packfed_coordinator::config::{LayerTable, ReportingTable, RunConfig, RunTabl
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::Digest;
 use packfed_worker::model::{Kind, MatrixSpec};
+use packfed_worker::personal::Personalization;
 
+use super::personal::PERSONAL;
 use crate::options::Options;
 
 /// How packfed trains a transformer.
@@ -24,6 +26,8 @@ pub struct TextRun {
     pub optimizer: ServerOptimizer,
     /// Levels of a step's root mean square on the way down.
     pub levels: f64,
+    /// Private lanes that every worker trains over the final model.
+    pub personal: Option<Personalization>,
     /// What dense FedAvg tries.
     pub dense: Rates,
     /// What LoRA FedAvg tries.
@@ -48,6 +52,7 @@ pub const BANKING77: TextRun = TextRun {
     training: TrainingTable::adam(6, 32, 0.01),
     optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
     levels: 1.0,
+    personal: None,
     dense: Rates { rates: &[1e-4, 2e-4, 4e-4], head_factor: 16.0 },
     lora: Rates { rates: &[1e-3, 2e-3, 4e-3], head_factor: 4.0 },
 };
@@ -61,6 +66,7 @@ pub const SHAKESPEARE: TextRun = TextRun {
     training: TrainingTable::adam(8, 2, 0.005),
     optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
     levels: 1.0,
+    personal: Some(PERSONAL),
     dense: Rates { rates: &[2e-5, 5e-5, 1e-4], head_factor: 1.0 },
     lora: Rates { rates: &[2e-4, 5e-4, 1e-3], head_factor: 1.0 },
 };

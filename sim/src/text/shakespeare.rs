@@ -14,7 +14,7 @@ use flate2::read::GzDecoder;
 use packfed_worker::data::{DataError, Dataset, Record};
 use packfed_worker::files::ModelFiles;
 
-use super::{TextError, Texts, inside};
+use super::{Test, TextError, Texts, inside};
 use crate::options::Options;
 
 /// Characters of text that make a worker.
@@ -65,9 +65,9 @@ impl Texts {
             let (held_out, kept) = part.split(|record| record.is_held_out(&seed, HELD_OUT));
             let windows = |text| Dataset::windows(&path, &[record(text, 1)], &tokenizer, WINDOW);
             shards.push(Arc::new(windows(kept)?));
-            test.extend(windows(held_out)?.examples);
+            test.push(windows(held_out)?.examples);
         }
-        Self::new(&files, None, shards, test, options.threads)
+        Self::new(&files, None, shards, Test::Own(test), options.threads)
     }
 }
 
