@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 mod base_model;
 mod init;
+mod layers_file;
 mod report_table;
 mod serve;
 mod status;

@@ -3,6 +3,7 @@
 mod exchange;
 mod federation;
 mod inference;
+mod layers;
 mod personalize;
 mod texts;
 
@@ -16,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use exchange::{Export, Import};
 use federation::{Enroll, Run};
 use inference::{Evaluate, Generate, Predict};
+use layers::Layers;
 use personalize::Personalize;
 
 /// Fine-tune a shared model on data that stays on this machine.
@@ -45,6 +47,9 @@ enum Command {
     /// Take part until the run is finished; reconnects by itself, Ctrl-C stops it.
     #[command(after_help = "Example: worker run --config worker.toml")]
     Run(Run),
+    /// Print what of a model a run adapts, for `coordinator init --layers`.
+    #[command(after_help = "Example: worker layers --model models/minilm --classes intents.txt > layers.toml")]
+    Layers(Layers),
     /// Train private lanes over the global model on this worker's texts; they stay on this machine.
     #[command(after_help = "Example: worker personalize --config worker.toml --steps 100")]
     Personalize(Personalize),
@@ -75,6 +80,7 @@ impl Cli {
         match self.command {
             Command::Enroll(enroll) => runtime.block_on(enroll.run()),
             Command::Run(run) => runtime.block_on(run.run(bars)),
+            Command::Layers(layers) => layers.run(),
             Command::Personalize(personalize) => personalize.run(bars),
             Command::Evaluate(evaluate) => evaluate.run(),
             Command::Predict(predict) => predict.run(),

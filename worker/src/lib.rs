@@ -24,6 +24,7 @@ pub mod machine;
 pub mod mlp;
 pub mod model;
 pub mod nn;
+pub mod patterns;
 pub mod personal;
 pub mod pretrained;
 pub mod product;

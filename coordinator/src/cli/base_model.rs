@@ -11,9 +11,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use packfed_coordinator::config::LayerTable;
 use packfed_protocol::Digest;
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::layers_file::LayersFile;
 
 /// A base model's identity and what of it can be adapted.
 #[derive(Debug)]
@@ -28,14 +31,14 @@ pub(super) struct BaseModel {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Matrix {
     pub(super) name: String,
-    pub(super) rows: u64,
-    pub(super) cols: u64,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
 }
 
 #[derive(Deserialize)]
 struct Tensor {
     dtype: String,
-    shape: Vec<u64>,
+    shape: Vec<usize>,
 }
 
 impl BaseModel {
@@ -45,6 +48,24 @@ impl BaseModel {
         Ok(Self { digest: Digest::of(&bytes), matrices })
     }
 }
+
+impl BaseModel {
+    /// Every matrix in blocks that suit its size.
+    pub(super) fn layers(&self) -> LayersFile {
+        let layer = |matrix: &Matrix| {
+            let (block, residual) = if matrix.rows.min(matrix.cols) <= SMALL_EDGE { (4, 16) } else { (64, 48) };
+            let (rows, cols) = (matrix.rows, matrix.cols);
+            let (name, gain_exponent, rate_exponent) = (matrix.name.clone(), GAIN_EXPONENT, 0);
+            LayerTable { name, rows, cols, block, residual, gain_exponent, rate_exponent }
+        };
+        LayersFile { base: self.digest, layers: self.matrices.iter().map(layer).collect() }
+    }
+}
+
+/// A matrix with an edge up to this gets small blocks, all of whose 16 coefficients are kept.
+const SMALL_EDGE: usize = 16;
+/// A wave stays below two to this.
+const GAIN_EXPONENT: i8 = 6;
 
 fn matrices(file: &[u8]) -> Result<Vec<Matrix>> {
     let (length, rest) = file.split_first_chunk().context("it is no safetensors file: it has no 8-byte length")?;

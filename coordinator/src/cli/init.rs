@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::advise;
 use super::base_model::BaseModel;
+use super::layers_file::LayersFile;
 use super::template;
 
 /// Make a new folder with a configuration, a key, and a store that holds one-time tokens.
@@ -23,7 +24,8 @@ use super::template;
 #[command(after_help = "\
 Examples:
   coordinator init run1                                   placeholder layers, to be edited
-  coordinator init run1 --base model.safetensors          layers of a base model
+  coordinator init run1 --base model.safetensors          layers of a perceptron
+  coordinator init run1 --layers layers.toml              layers of a transformer, as `worker layers` printed them
   coordinator init run1 --tokens 50 --json > secrets.json tokens for fifty workers
 
 The tokens are printed once: the store keeps their hashes. Each admits one worker.")]
@@ -36,6 +38,9 @@ pub(super) struct Init {
     /// A base model (safetensors): its digest and its two-dimensional F32 tensors go into the configuration.
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
+    /// The base model's digest and its adapted matrices, as `worker layers` prints them.
+    #[arg(long, value_name = "FILE", conflicts_with = "base")]
+    layers: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -43,8 +48,12 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) fn run(&self) -> Result<ExitCode> {
-        let base = self.base.as_deref().map(BaseModel::read).transpose()?;
-        let text = base.as_ref().map_or_else(|| template::PLACEHOLDER.to_owned(), template::for_base);
+        let given = match (&self.base, &self.layers) {
+            (Some(base), _) => Some(BaseModel::read(base)?.layers()),
+            (None, Some(layers)) => Some(LayersFile::read(layers)?),
+            (None, None) => None,
+        };
+        let text = given.as_ref().map_or_else(|| template::PLACEHOLDER.to_owned(), template::for_layers);
         let config = CoordinatorFile::parse(&text).context("the configuration for this base model")?;
         let checked = config.check(&self.directory).map_err(|e| advise(e, "leave tensors out of the base model"))?;
         let tokens: Vec<Token> = (0..self.tokens).map(|_| Token::generate()).collect::<Result<_, _>>()?;
@@ -56,7 +65,7 @@ impl Init {
         RedbStore::create(&checked.store, &Registry::new(BTreeMap::new(), hashes))?;
         let path = self.directory.join("coordinator.toml");
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        let layers = base.map(|_| checked.plan.raw().layers.len());
+        let layers = given.map(|_| checked.plan.raw().layers.len());
         self.print(&path, &identity, &tokens, layers)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -2,39 +2,39 @@
 
 use std::fmt::Write;
 
-use super::base_model::{BaseModel, Matrix};
+use packfed_coordinator::config::LayerTable;
+
+use super::layers_file::LayersFile;
 
 /// The example itself: its base and layers are placeholders.
 pub(super) const PLACEHOLDER: &str = include_str!("../../coordinator.example.toml");
 
-/// The example with this base model in it.
-pub(super) fn for_base(base: &BaseModel) -> String {
+/// The example with this base model and these layers in it.
+pub(super) fn for_layers(file: &LayersFile) -> String {
     let placeholder_digest = "0".repeat(64);
     let (before, rest) = PLACEHOLDER.split_once(FIRST_LAYER).unwrap_or((PLACEHOLDER, ""));
     let after = rest.find(AFTER_LAYERS).map_or("", |at| &rest[at..]);
-    let mut text = before.replace(&placeholder_digest, &base.digest.to_string());
-    for (index, matrix) in base.matrices.iter().enumerate() {
-        write_layer(&mut text, index, matrix);
+    let mut text = before.replace(&placeholder_digest, &file.base.to_string());
+    for (index, layer) in file.layers.iter().enumerate() {
+        write_layer(&mut text, index, layer);
     }
     text + after
 }
 
-fn write_layer(text: &mut String, index: usize, matrix: &Matrix) {
-    let (block, residual) = if matrix.rows.min(matrix.cols) <= SMALL_EDGE { (4, 16) } else { (64, 48) };
+fn write_layer(text: &mut String, index: usize, layer: &LayerTable) {
     let gap = if index == 0 { "" } else { "\n" };
-    let name = toml::Value::String(matrix.name.clone());
-    let (rows, cols) = (matrix.rows, matrix.cols);
+    let name = toml::Value::String(layer.name.clone());
+    let LayerTable { rows, cols, block, residual, gain_exponent, .. } = layer;
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{gap}{FIRST_LAYER}\nname = {name}\nrows = {rows}\ncols = {cols}\nblock = {block}\nresidual = {residual}"
+        "{gap}{FIRST_LAYER}\nname = {name}\nrows = {rows}\ncols = {cols}\nblock = {block}\nresidual = {residual}\n\
+         gain_exponent = {gain_exponent}"
     );
 }
 
 const FIRST_LAYER: &str = "[[layers]]";
 const AFTER_LAYERS: &str = "\n[training]";
-/// A matrix with an edge up to this gets small blocks, all of whose 16 coefficients are kept.
-const SMALL_EDGE: u64 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -44,12 +44,13 @@ mod tests {
     use packfed_protocol::Digest;
 
     use super::*;
+    use crate::cli::base_model::{BaseModel, Matrix};
 
     #[test]
     fn a_base_model_replaces_the_placeholders_and_nothing_else() {
         let matrix = |name: &str, rows| Matrix { name: name.to_owned(), rows, cols: 100 };
         let matrices = vec![matrix("a \"quoted\".weight", 64), matrix("head.weight", 10)];
-        let text = for_base(&BaseModel { digest: Digest([0xab; 32]), matrices });
+        let text = for_layers(&BaseModel { digest: Digest([0xab; 32]), matrices }.layers());
         let plan = CoordinatorFile::parse(&text).unwrap().check(Path::new("")).unwrap().plan;
         let layers: Vec<_> = plan.raw().layers.iter().map(|l| (l.name.as_str(), l.rows, l.block, l.residual)).collect();
         assert_eq!(layers, [("a \"quoted\".weight", 64, 64, 48), ("head.weight", 10, 4, 16)]);
