@@ -31,7 +31,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STEPS: usize = 12;
 const WARM: usize = 2;
 const CLASSES: usize = 77;
-const METHODS: [&str; 4] = ["base", "packfed", "lora-r8", "dense"];
+const METHODS: [&str; 5] = ["base", "packfed", RECOMPUTED, "lora-r8", "dense"];
+/// packfed with every layer's activations computed again in the backward pass.
+const RECOMPUTED: &str = "packfed, recomputed";
 
 /// 16 texts of 64 tokens, or 1 of 256.
 fn batch(model: &str) -> Vec<TokenExample> {
@@ -68,11 +70,12 @@ fn one(models: &Path, name: &str, method: &str) {
     let (linears, trained) = prepared(&model, name, method);
     let examples = batch(name);
     let examples: Vec<&TokenExample> = examples.iter().collect();
+    let activations = if method == RECOMPUTED { Activations::Recomputed } else { Activations::Kept };
     let mut optimizer = Optimizer::new(LocalOptimizer::ADAM, &trained);
     let mut times = Vec::new();
     for _ in 0..WARM + STEPS {
         let start = Instant::now();
-        let loss = model.loss(&linears, &examples, Activations::Kept).unwrap().mean;
+        let loss = model.loss(&linears, &examples, activations).unwrap().mean;
         if !trained.is_empty() {
             let grads = loss.backward().unwrap();
             let gradients: Vec<_> = trained.iter().map(|var| grads.get(var).unwrap().contiguous().unwrap()).collect();
@@ -83,7 +86,7 @@ fn one(models: &Path, name: &str, method: &str) {
     let times = &mut times[WARM..];
     times.sort_by(f64::total_cmp);
     let (low, median, high) = (times[0], times[times.len() / 2], times[times.len() - 1]);
-    println!("{name:<12} {method:<8} {median:.3} s ({low:.3} - {high:.3})  peak {} MiB", peak_kib() / 1024);
+    println!("{name:<12} {method:<19} {median:.3} s ({low:.3} - {high:.3})  peak {} MiB", peak_kib() / 1024);
 }
 
 /// The most memory that this process ever held, in KiB.
