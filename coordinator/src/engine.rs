@@ -235,7 +235,7 @@ impl Engine {
         match &self.stage {
             Stage::Finished => self.send_finished(worker, version, effects),
             Stage::Reporting(reporting) if reporting.awaits(&worker) => {
-                let assignment = self.assignment(reporting.open(), now);
+                let assignment = reporting.open().assignment(&self.plan.raw().training, now);
                 self.send_assignment(worker, version, assignment, effects);
             }
             Stage::Reporting(_) | Stage::Selecting { .. } => {
@@ -356,7 +356,7 @@ impl Engine {
         tracing::info!(round = open.round.0, cohort = open.cohort.len(), base = open.base, "round opened");
         self.next_round = self.next_round.next();
         effects.push(Effect::Store(Write::Open(open.clone())));
-        let assignment = self.assignment(&open, now);
+        let assignment = open.assignment(&self.plan.raw().training, now);
         for &worker in &open.cohort {
             let version = self.idle.remove(&worker).flatten();
             self.send_assignment(worker, version, assignment.clone(), effects);
@@ -442,24 +442,6 @@ impl Engine {
         self.stage = Stage::Finished;
         for (worker, version) in std::mem::take(&mut self.idle) {
             self.send_finished(worker, version, effects);
-        }
-    }
-
-    fn assignment(&self, open: &OpenRound, now: Timestamp) -> Assignment {
-        let training = self.plan.raw().training;
-        Assignment {
-            round: open.round,
-            base: Version(open.base),
-            turn: open.turn,
-            steps: training.steps,
-            batch: training.batch,
-            learning_rate: training.learning_rate,
-            optimizer: training.optimizer,
-            weight_decay: training.weight_decay,
-            warmup: training.warmup,
-            clip_norm: training.clip_norm,
-            deadline_ms: open.deadline.since(now),
-            scales: open.scales.clone(),
         }
     }
 

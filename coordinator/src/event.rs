@@ -1,11 +1,13 @@
 //! What the engine is told, and what it asks for. Plain data: no handle, socket or clock in it.
 
 use packfed_protocol::{
-    CheckIn, Digest, Enroll, LaneScales, Message, Rejection, Round, Timestamp, Verdict, Verified, WorkerId,
+    Assignment, CheckIn, Digest, Enroll, LaneScales, Message, Rejection, Round, Timestamp, Verdict, Verified, Version,
+    WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::head::HeadRecord;
+use crate::plan::Training;
 use crate::registry::Member;
 
 /// Names the stream on which an update came, so that its verdict finds the way back.
@@ -130,6 +132,27 @@ pub struct OpenRound {
     pub deadline: Timestamp,
     /// Scales of the way up.
     pub scales: Vec<LaneScales>,
+}
+
+impl OpenRound {
+    /// What a member of its cohort is told.
+    #[must_use]
+    pub fn assignment(&self, training: &Training, now: Timestamp) -> Assignment {
+        Assignment {
+            round: self.round,
+            base: Version(self.base),
+            turn: self.turn,
+            steps: training.steps,
+            batch: training.batch,
+            learning_rate: training.learning_rate,
+            optimizer: training.optimizer,
+            weight_decay: training.weight_decay,
+            warmup: training.warmup,
+            clip_norm: training.clip_norm,
+            deadline_ms: self.deadline.since(now),
+            scales: self.scales.clone(),
+        }
+    }
 }
 
 /// A committed round: the new head, and what the next round begins with.

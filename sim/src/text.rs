@@ -7,10 +7,9 @@ pub mod run;
 pub mod shakespeare;
 mod trained;
 
-use std::path::Path;
 use std::sync::Arc;
 
-use packfed_codec::{State, Window};
+use packfed_codec::State;
 use packfed_protocol::Digest;
 use packfed_worker::data::{DataError, Dataset, TokenExample};
 use packfed_worker::files::{ModelFileError, ModelFiles};
@@ -138,13 +137,6 @@ impl FederatedTask for Texts {
     }
 
     fn score(&self, state: &State) -> Result<Score, TaskError> {
-        let adapter = self.model.adapter(state.layout())?;
-        let (linears, _) = adapter.packed(state, Window::new(packfed_codec::Profile::Plain, 0))?;
-        self.evaluate(&linears)
+        self.evaluate(&self.model.global(state)?)
     }
-}
-
-/// A file of the data's folder.
-fn inside(folder: &Path, name: &str) -> std::path::PathBuf {
-    folder.join(name)
 }

@@ -16,6 +16,7 @@ use packfed_sim::results::{Metric, Results};
 use packfed_sim::text::Texts;
 use packfed_sim::text::run::{BANKING77, Rates, SHAKESPEARE, TextRun};
 use packfed_worker::local::LocalSteps;
+use packfed_worker::patterns::Blocks;
 use packfed_worker::personal::Personalization;
 use packfed_worker::tiny;
 
@@ -58,8 +59,10 @@ fn small(run: TextRun, learning_rate: f32) -> TextRun {
     let training = TrainingTable::adam(4, 8, learning_rate);
     let (dense, lora) = (Rates { rates: &[3e-3, 1e-2], head_factor: 1.0 }, Rates { rates: &[1e-2], head_factor: 1.0 });
     let local = LocalSteps::adam(10, 4, learning_rate);
-    let personal = run.personal.map(|personal| Personalization { block: 16, local, ..personal });
-    TextRun { block: 16, head_block: 4, training, personal, dense, lora, ..run }
+    let personal =
+        run.personal.map(|personal| Personalization { blocks: Blocks { block: 16, ..personal.blocks }, local });
+    let blocks = Blocks { block: 16, head_block: 4, ..run.blocks };
+    TextRun { blocks, training, personal, dense, lora, ..run }
 }
 
 fn banking(options: &Options, methods: &[Method]) -> Results {

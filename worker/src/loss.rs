@@ -22,8 +22,8 @@ const NEGLIGIBLE: f64 = 1e-20;
 
 struct CrossEntropy<E>(std::marker::PhantomData<E>);
 
-/// Softmax of one row, in place, and the log of its normaliser relative to the row's largest logit.
-fn softmax(row: &mut [f64]) -> (f64, f64) {
+/// Softmax of one row, in place; its largest logit, and the log of the normaliser relative to that.
+pub fn softmax(row: &mut [f64]) -> (f64, f64) {
     let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
     for value in &mut *row {

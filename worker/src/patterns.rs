@@ -39,12 +39,34 @@ pub enum PatternError {
     },
 }
 
-/// A wave stays below two to this.
+/// A wave stays below two to this, far above what training reaches.
 const GAIN_EXPONENT: i8 = 6;
-/// Edge and residual of the blocks of attention and feed-forward matrices.
-const BODY: (usize, usize) = (64, 28);
-/// Edge of a new classifier's blocks, all of whose positions are used.
-const HEAD_BLOCK: usize = 4;
+
+/// Blocks by what a matrix is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Edge of the blocks of attention and feed-forward matrices.
+    pub block: usize,
+    /// Residual positions of such a block.
+    pub residual: usize,
+    /// Edge of a classifier's blocks, all of whose positions are used.
+    pub head_block: usize,
+}
+
+impl Blocks {
+    /// Good ones for every family.
+    pub const DEFAULT: Self = Self { block: 64, residual: 28, head_block: 4 };
+
+    /// Every matrix as a layer.
+    #[must_use]
+    pub fn layers(&self, matrices: &[MatrixSpec]) -> Vec<LayerSpec> {
+        let layer = |matrix: &MatrixSpec| match matrix.kind {
+            Kind::Attention | Kind::Mlp => spec(matrix, self.block, self.residual),
+            Kind::Head => spec(matrix, self.head_block, self.head_block * self.head_block),
+        };
+        matrices.iter().map(layer).collect()
+    }
+}
 
 impl Rule {
     /// Reads `PATTERN=BLOCK:RESIDUAL`; in a pattern `*` stands for any characters, `?` for one, `{a,b}` for either.
@@ -80,17 +102,6 @@ pub fn layers(matrices: &[MatrixSpec], rules: &[Rule]) -> Result<Vec<LayerSpec>,
     Ok(matrices.iter().filter_map(layer).collect())
 }
 
-/// Every attention and feed-forward matrix in blocks of 64 with 28 residual positions, a classifier in blocks of 4 with all
-/// of theirs.
-#[must_use]
-pub fn defaults(matrices: &[MatrixSpec]) -> Vec<LayerSpec> {
-    let layer = |matrix: &MatrixSpec| match matrix.kind {
-        Kind::Attention | Kind::Mlp => spec(matrix, BODY.0, BODY.1),
-        Kind::Head => spec(matrix, HEAD_BLOCK, HEAD_BLOCK * HEAD_BLOCK),
-    };
-    matrices.iter().map(layer).collect()
-}
-
 fn spec(matrix: &MatrixSpec, block: usize, residual: usize) -> LayerSpec {
     let (name, rows, cols) = (matrix.name.clone(), matrix.outputs, matrix.inputs);
     LayerSpec { name, rows, cols, block, residual, gain_exponent: GAIN_EXPONENT }
@@ -117,7 +128,10 @@ mod tests {
     fn the_first_rule_that_fits_counts_and_what_none_fits_stays_frozen() {
         let rules = ["encoder.*.{query,key}.weight=32:5", "encoder.*=16:3"].map(|rule| Rule::parse(rule).unwrap());
         assert_eq!(blocks(&layers(&matrices(), &rules).unwrap()), [("query", 32, 5), ("dense", 16, 3)]);
-        assert_eq!(blocks(&defaults(&matrices())), [("query", 64, 28), ("dense", 64, 28), ("classifier", 4, 16)]);
+        assert_eq!(
+            blocks(&Blocks::DEFAULT.layers(&matrices())),
+            [("query", 64, 28), ("dense", 64, 28), ("classifier", 4, 16)]
+        );
     }
 
     #[test]

@@ -5,27 +5,22 @@
 
 use std::sync::Arc;
 
-use packfed_codec::{LayerSpec, Layout, LayoutError, QUANTUM_EXPONENT, Seed, State, Window};
+use packfed_codec::{Layout, LayoutError, QUANTUM_EXPONENT, Seed, State, Window};
 use thiserror::Error;
 
 use crate::data::Dataset;
 use crate::local::host::Host;
-use crate::local::snapshot::JobDigest;
 use crate::local::{LocalSteps, flat_values};
-use crate::model::{Kind, MatrixSpec};
+use crate::patterns::Blocks;
 use crate::pretrained::{AdaptError, Pretrained};
-use crate::task::TaskError;
+use crate::task::{Job, LocalTask, TaskError};
 use crate::text_task::TextTask;
 
 /// Which private lanes there are, and how they are trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Personalization {
-    /// Edge of the blocks of attention and feed-forward matrices.
-    pub block: usize,
-    /// Private residual lanes of a block.
-    pub residual: usize,
-    /// Edge of the classifier's blocks, all of whose lanes are private.
-    pub head_block: usize,
+    /// Blocks of the private lanes.
+    pub blocks: Blocks,
     /// Training, at a rate in orthonormal-coefficient units.
     pub local: LocalSteps,
 }
@@ -44,9 +39,6 @@ pub enum PersonalError {
     Task(#[from] TaskError),
 }
 
-/// A wave of a private block stays below two to this.
-const GAIN_EXPONENT: i8 = 6;
-
 impl Personalization {
     /// Trains private lanes over the global model, from zero.
     ///
@@ -61,13 +53,16 @@ impl Personalization {
         host: &mut dyn Host,
     ) -> Result<State, PersonalError> {
         let private = Self::seed(seed);
-        let layers = model.matrices().iter().map(|matrix| self.layer(matrix)).collect();
-        let zero = State::zero(Arc::new(Layout::new(&private, layers)?));
-        let residual = self.residual.max(self.head_block * self.head_block);
-        let window = Window::first(residual);
+        let Blocks { residual, head_block, .. } = self.blocks;
+        let window = Window::first(residual.max(head_block * head_block));
+        let zero = Arc::new(State::zero(Arc::new(Layout::new(&private, self.blocks.layers(model.matrices()))?)));
         let (linears, deltas) = model.personal(global, &zero, window)?;
-        let place = (JobDigest([0; 32]), &[][..], host);
-        TextTask::new(model.clone(), dataset.clone()).steps(&self.local, (&linears, &deltas), &private, place)?;
+        let task = TextTask::new(model.clone(), dataset.clone());
+        // The global model is frozen beneath, and yet what is trained follows from it.
+        let seed = private.derive_for_key("packfed/personal-job/1", &global.digest().0);
+        let job = Job { state: zero.clone(), window, local: self.local, factors: [].into(), seed };
+        let place = (job.digest(task.examples()), &*job.factors, host);
+        task.steps(&job.local, (&linears, &deltas), &private, place)?;
         let delta = flat_values(&deltas).map_err(TaskError::from)?;
         Ok(moved(&zero, window, &delta))
     }
@@ -76,18 +71,6 @@ impl Personalization {
     #[must_use]
     pub fn seed(seed: &Seed) -> Seed {
         seed.derive("packfed/personal/1", &[])
-    }
-
-    fn layer(&self, matrix: &MatrixSpec) -> LayerSpec {
-        let head = matrix.kind == Kind::Head;
-        LayerSpec {
-            name: matrix.name.clone(),
-            rows: matrix.outputs,
-            cols: matrix.inputs,
-            block: if head { self.head_block } else { self.block },
-            residual: if head { self.head_block * self.head_block } else { self.residual },
-            gain_exponent: GAIN_EXPONENT,
-        }
     }
 }
 
@@ -102,4 +85,53 @@ fn moved(state: &State, window: Window, delta: &[f32]) -> State {
     });
     let bytes: Vec<u8> = lanes.into_iter().flat_map(i32::to_le_bytes).collect();
     State::from_bytes(state.layout().clone(), &bytes).expect("as many lanes as before")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::TokenExample;
+    use crate::files::ModelFiles;
+    use crate::local::snapshot::{JobDigest, Snapshot};
+    use crate::tiny;
+
+    /// Remembers what it was asked to go on with.
+    #[derive(Default)]
+    struct Asked(Vec<JobDigest>);
+
+    impl Host for Asked {
+        fn resume(&mut self, job: &JobDigest) -> Option<Snapshot> {
+            self.0.push(*job);
+            None
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_of_one_training_over_one_global_model() {
+        let folder = tempfile::tempdir().unwrap();
+        tiny::write_llama(folder.path(), &Seed::from_number(1)).unwrap();
+        let model = Arc::new(Pretrained::open(&ModelFiles::open(folder.path()).unwrap(), None).unwrap());
+        let dataset =
+            Arc::new(Dataset { examples: vec![TokenExample { ids: vec![5, 6, 7], label: None }], skipped: 0 });
+        let blocks = Blocks { block: 16, residual: 3, head_block: 4 };
+        let layout = Layout::new(&Seed::from_number(9), blocks.layers(model.matrices())).unwrap();
+        let zero = State::zero(Arc::new(layout));
+        let first = Window::first(0);
+        let mut delta = vec![0.0; zero.layout().blocks() * first.width()];
+        delta[0] = 0.5;
+        let mut asked = Asked::default();
+        let mut train = |global: &State, steps, rate, seed| {
+            let plan = Personalization { blocks, local: LocalSteps::adam(steps, 1, rate) };
+            plan.train(&model, global, &dataset, &Seed::from_number(seed), &mut asked).unwrap();
+        };
+        train(&zero, 1, 0.01, 1);
+        train(&zero, 1, 0.01, 1);
+        train(&zero, 2, 0.01, 1);
+        train(&zero, 1, 0.02, 1);
+        train(&zero, 1, 0.01, 2);
+        train(&moved(&zero, first, &delta), 1, 0.01, 1);
+        let Asked(asked) = asked;
+        assert_eq!(asked[0], asked[1], "the same training");
+        assert!(asked[2..].iter().all(|job| *job != asked[0]), "other steps, rate, seed, global model");
+    }
 }

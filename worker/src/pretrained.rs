@@ -18,7 +18,7 @@ use crate::data::TokenExample;
 use crate::files::{Family, ModelFileError, ModelFiles};
 use crate::local::MeanLoss;
 use crate::local::budget::MemoryNeed;
-use crate::loss::cross_entropy;
+use crate::loss::{cross_entropy, softmax};
 use crate::model::bert::{Bert, Classifier};
 use crate::model::linears::{Linear, Linears, Packed, load};
 use crate::model::llama::Llama;
@@ -209,13 +209,22 @@ impl Pretrained {
         for (row, example) in logits.to_vec2::<f32>()?.iter().zip(examples) {
             let Some(label) = example.label.map(|label| label as usize) else { continue };
             let Some(&own) = row.get(label) else { bail!("label {label} of {} classes", row.len()) };
-            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let normalizer: f64 = row.iter().map(|&logit| f64::from(logit - max).exp()).sum();
+            let mut logits: Vec<f64> = row.iter().copied().map(f64::from).collect();
+            let (max, log_sum) = softmax(&mut logits);
             evaluation.targets += 1;
-            evaluation.loss += normalizer.ln() - f64::from(own - max);
-            evaluation.correct += u64::from(row.iter().position(|&logit| logit >= max) == Some(label));
+            evaluation.loss += max + log_sum - f64::from(own);
+            evaluation.correct += u64::from(row.iter().position(|&logit| f64::from(logit) >= max) == Some(label));
         }
         Ok(evaluation)
+    }
+
+    /// [`Pretrained::evaluate`] of any number of examples, a few at a time.
+    ///
+    /// # Errors
+    /// As [`Pretrained::evaluate`].
+    pub fn evaluate_all(&self, linears: &Arc<dyn Linears>, examples: &[TokenExample]) -> TensorResult<Evaluation> {
+        let part = |part: &[TokenExample]| self.evaluate(linears, &part.iter().collect::<Vec<_>>());
+        examples.chunks(AT_A_TIME).map(part).sum()
     }
 
     /// The matrices under a global model, as inference wants them.
@@ -294,6 +303,8 @@ impl std::iter::Sum for Evaluation {
     }
 }
 
+/// Examples of one forward pass where nobody trains.
+const AT_A_TIME: usize = 16;
 /// Logits of a large vocabulary and matrices being widened: both are done in parts of about this many bytes.
 const TRANSIENT: u64 = 64 << 20;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use packfed_worker::data::{BadLines, CsvSource, Dataset, Labels, Record, read_all};
 use packfed_worker::files::ModelFiles;
 
-use super::{Test, TextError, Texts, inside};
+use super::{Test, TextError, Texts};
 use crate::options::Options;
 
 /// Tokens of the longest question that is not cut.
@@ -22,7 +22,7 @@ impl Texts {
     pub fn banking77(model: &Path, folder: &Path, options: &Options) -> Result<Self, TextError> {
         let files = ModelFiles::open(model)?;
         let tokenizer = files.tokenizer()?;
-        let (train_file, test_file) = (inside(folder, "banking77-train.csv"), inside(folder, "banking77-test.csv"));
+        let (train_file, test_file) = (folder.join("banking77-train.csv"), folder.join("banking77-test.csv"));
         let (train, test) = (records(&train_file)?, records(&test_file)?);
         let labels = Labels::sorted(&train)?;
         let dataset = |path: &Path, records: &[Record]| {

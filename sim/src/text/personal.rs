@@ -1,19 +1,19 @@
 //! Personal models beside the global one, each on its own worker's held-out texts.
 
 use packfed_codec::{Seed, State, Window};
-use packfed_worker::data::TokenExample;
 use packfed_worker::local::LocalSteps;
 use packfed_worker::local::host::Unattended;
 use packfed_worker::personal::{PersonalError, Personalization};
 use packfed_worker::pretrained::Evaluation;
+use packfed_worker::task::TaskError;
 
-use super::{AT_A_TIME, Texts};
+use super::Texts;
+use super::run::BLOCKS;
 use crate::parallel;
 use crate::results::{Metric, PersonalResult, Score};
 
 /// How private lanes are trained after a run: about as long as a worker trains in three rounds.
-pub const PERSONAL: Personalization =
-    Personalization { block: 64, residual: 28, head_block: 8, local: LocalSteps::adam(24, 2, 0.005) };
+pub const PERSONAL: Personalization = Personalization { blocks: BLOCKS, local: LocalSteps::adam(24, 2, 0.005) };
 
 impl Texts {
     /// Trains every worker's private lanes over a global model, and compares both on what that worker holds out. Workers
@@ -34,12 +34,8 @@ impl Texts {
             let own = seed.derive("packfed/personal-worker/1", &[n as u64]);
             let private = plan.train(&self.model, global, &self.shards[n], &own, &mut Unattended)?;
             let (above, _) = self.model.personal(global, &private, Window::first(0))?;
-            let score = |linears| {
-                let examples: Vec<&TokenExample> = self.held_out[n].iter().collect();
-                examples.chunks(AT_A_TIME).map(|part| self.model.evaluate(linears, part)).sum::<Result<Evaluation, _>>()
-            };
-            let tensor = |error| PersonalError::Task(packfed_worker::task::TaskError::Tensor(error));
-            Ok((score(&below).map_err(tensor)?, score(&above).map_err(tensor)?))
+            let score = |linears| self.model.evaluate_all(linears, &self.held_out[n]).map_err(TaskError::from);
+            Ok((score(&below)?, score(&above)?))
         });
         let both = both.into_iter().collect::<Result<Vec<(Evaluation, Evaluation)>, PersonalError>>()?;
         let better = both.iter().filter(|(global, personal)| personal.mean_loss() < global.mean_loss()).count();

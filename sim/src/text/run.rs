@@ -1,9 +1,11 @@
 //! The run of a task of text: which matrices are adapted and how, and how rounds are trained and joined.
 
+use packfed_codec::LayerSpec;
 use packfed_coordinator::config::{LayerTable, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable};
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::Digest;
-use packfed_worker::model::{Kind, MatrixSpec};
+use packfed_worker::model::MatrixSpec;
+use packfed_worker::patterns::Blocks;
 use packfed_worker::personal::Personalization;
 
 use super::personal::PERSONAL;
@@ -14,12 +16,8 @@ use crate::options::Options;
 pub struct TextRun {
     /// Name of the task.
     pub name: &'static str,
-    /// Edge of the blocks of attention and feed-forward matrices.
-    pub block: usize,
-    /// Residual positions of such a block.
-    pub residual: usize,
-    /// Edge of the classifier's blocks, which use all their positions.
-    pub head_block: usize,
+    /// How matrices are cut.
+    pub blocks: Blocks,
     /// Local training of a round.
     pub training: TrainingTable,
     /// The server optimizer.
@@ -43,12 +41,13 @@ pub struct Rates {
     pub head_factor: f32,
 }
 
+/// Larger blocks of the classifier than usual: four times fewer words, and better accuracy on banking77.
+pub(super) const BLOCKS: Blocks = Blocks { head_block: 8, ..Blocks::DEFAULT };
+
 /// 77 intents on a small encoder.
 pub const BANKING77: TextRun = TextRun {
     name: "banking77",
-    block: 64,
-    residual: 28,
-    head_block: 8,
+    blocks: BLOCKS,
     training: TrainingTable::adam(6, 32, 0.01),
     optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
     levels: 1.0,
@@ -60,9 +59,7 @@ pub const BANKING77: TextRun = TextRun {
 /// Plays on a small decoder.
 pub const SHAKESPEARE: TextRun = TextRun {
     name: "shakespeare",
-    block: 64,
-    residual: 28,
-    head_block: 8,
+    blocks: BLOCKS,
     training: TrainingTable::adam(8, 2, 0.005),
     optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
     levels: 1.0,
@@ -71,8 +68,6 @@ pub const SHAKESPEARE: TextRun = TextRun {
     lora: Rates { rates: &[2e-4, 5e-4, 1e-3], head_factor: 1.0 },
 };
 
-/// A wave stays below 2^6, far above what training reaches.
-const GAIN_EXPONENT: i8 = 6;
 /// Steps that the coordinator remembers.
 const HISTORY: u32 = 64;
 /// Time-outs: long, so that only a dead worker meets them.
@@ -82,17 +77,14 @@ impl TextRun {
     /// The run on a base with these matrices.
     #[must_use]
     pub fn config(&self, options: &Options, matrices: &[MatrixSpec], base: Digest) -> RunConfig {
-        let layer = |matrix: &MatrixSpec| {
-            let head = matrix.kind == Kind::Head;
-            LayerTable {
-                name: matrix.name.clone(),
-                rows: matrix.outputs,
-                cols: matrix.inputs,
-                block: if head { self.head_block } else { self.block },
-                residual: if head { self.head_block * self.head_block } else { self.residual },
-                gain_exponent: GAIN_EXPONENT,
-                rate_exponent: 0,
-            }
+        let layer = |LayerSpec { name, rows, cols, block, residual, gain_exponent }| LayerTable {
+            name,
+            rows,
+            cols,
+            block,
+            residual,
+            gain_exponent,
+            rate_exponent: 0,
         };
         RunConfig {
             run: RunTable {
@@ -105,7 +97,7 @@ impl TextRun {
                 levels: self.levels,
                 history: HISTORY,
             },
-            layers: matrices.iter().map(layer).collect(),
+            layers: self.blocks.layers(matrices).into_iter().map(layer).collect(),
             training: self.training,
             selection: SelectionTable { goal: options.workers, min: options.cohort, timeout_ms: TIMEOUT_MS },
             reporting: ReportingTable {

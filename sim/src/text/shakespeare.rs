@@ -14,7 +14,7 @@ use flate2::read::GzDecoder;
 use packfed_worker::data::{DataError, Dataset, Record};
 use packfed_worker::files::ModelFiles;
 
-use super::{Test, TextError, Texts, inside};
+use super::{Test, TextError, Texts};
 use crate::options::Options;
 
 /// Characters of text that make a worker.
@@ -57,7 +57,7 @@ impl Texts {
     pub fn shakespeare(model: &Path, folder: &Path, options: &Options) -> Result<Self, TextError> {
         let files = ModelFiles::open(model)?;
         let tokenizer = files.tokenizer()?;
-        let path = inside(folder, "tinyshakespeare.txt.gz");
+        let path = folder.join("tinyshakespeare.txt.gz");
         let plays = read(&path)?;
         let seed = options.run_seed().derive("packfed/held-out/1", &[]);
         let (mut shards, mut test) = (Vec::new(), Vec::new());

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use packfed_codec::{LayerSpec, Seed, State};
+use packfed_codec::{Seed, State};
 use packfed_worker::export::{Adapter, Existing, Floats, MergedModel};
 use packfed_worker::files::ModelFiles;
 use packfed_worker::import::{Deltas, DenseDelta, Imported, LayerReport, LoraAdapter, import};
-use packfed_worker::model::Kind;
 use packfed_worker::nn::pool::Pooling;
+use packfed_worker::patterns::Blocks;
 
 use super::texts::{Texts, Which};
 
@@ -111,18 +111,9 @@ pub(super) struct Import {
 impl Import {
     pub(super) fn run(self) -> Result<()> {
         let texts = Texts::load(&self.config)?;
-        let layer = |matrix: &packfed_worker::model::MatrixSpec| {
-            let block = if matrix.kind == Kind::Head { 4 } else { usize::from(self.block) };
-            LayerSpec {
-                name: matrix.name.clone(),
-                rows: matrix.outputs,
-                cols: matrix.inputs,
-                block,
-                residual: usize::from(self.residual).min(block * block),
-                gain_exponent: 6,
-            }
-        };
-        let specs: Vec<LayerSpec> = texts.model.matrices().iter().map(layer).collect();
+        let block = usize::from(self.block);
+        let blocks = Blocks { block, residual: usize::from(self.residual).min(block * block), ..Blocks::DEFAULT };
+        let specs = blocks.layers(texts.model.matrices());
         let seed = Seed::from_number(self.seed);
         let pack = |deltas: &dyn Deltas| import(&seed, specs, deltas, self.target);
         let imported = match (&self.lora, &self.tuned) {

@@ -8,7 +8,8 @@ use clap::Args;
 use packfed_codec::Seed;
 use packfed_worker::data::TokenExample;
 use packfed_worker::generate::{Generation, Request, Sampling};
-use packfed_worker::pretrained::{Body, Evaluation};
+use packfed_worker::loss::softmax;
+use packfed_worker::pretrained::Body;
 use packfed_worker::text::Marks;
 use serde_json::json;
 
@@ -24,20 +25,16 @@ pub(super) struct Evaluate {
     json: bool,
 }
 
-/// Examples of one forward pass.
-const AT_A_TIME: usize = 16;
-
 impl Evaluate {
     pub(super) fn run(self) -> Result<()> {
         let texts = Texts::load(&self.config)?;
         let (_, held_out) = texts.datasets()?;
-        let examples: Vec<&TokenExample> = held_out.examples.iter().collect();
+        let examples = &held_out.examples;
         ensure!(!examples.is_empty(), "no text is held out; raise texts.held_out or add texts");
         let mut rows = Vec::new();
         for which in Which::ALL.into_iter().filter(|&which| texts.has(which)) {
             let linears = texts.linears(which)?;
-            let parts = examples.chunks(AT_A_TIME).map(|part| texts.model.evaluate(&linears, part));
-            rows.push((which.name(), parts.sum::<Result<Evaluation, _>>()?));
+            rows.push((which.name(), texts.model.evaluate_all(&linears, examples)?));
         }
         if self.json {
             let models = rows.iter().map(|(name, found)| {
@@ -90,8 +87,9 @@ impl Predict {
             let text = text.context("standard input")?;
             let ids = texts.tokenizer.encode(&text, Marks::Around, texts.tokens_max())?;
             let logits = texts.model.logits(&linears, &[&TokenExample { ids, label: None }])?;
-            let mut likely: Vec<(usize, f64)> =
-                probabilities(&logits.flatten_all()?.to_vec1()?).into_iter().enumerate().collect();
+            let mut p: Vec<f64> = logits.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
+            softmax(&mut p);
+            let mut likely: Vec<(usize, f64)> = p.into_iter().enumerate().collect();
             likely.sort_by(|a, b| b.1.total_cmp(&a.1));
             likely.truncate(self.top.max(1));
             let named = |&(n, p): &(usize, f64)| (labels.names()[n].clone(), p);
@@ -106,14 +104,6 @@ impl Predict {
         }
         Ok(())
     }
-}
-
-/// Softmax.
-fn probabilities(logits: &[f32]) -> Vec<f64> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - max).exp()).collect();
-    let total: f64 = weights.iter().sum();
-    weights.into_iter().map(|weight| weight / total).collect()
 }
 
 /// The most personal model that is there.

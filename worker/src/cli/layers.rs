@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use packfed_worker::data::Labels;
 use packfed_worker::files::ModelFiles;
-use packfed_worker::patterns::{self, Rule};
+use packfed_worker::patterns::{self, Blocks, Rule};
 use packfed_worker::pretrained::Pretrained;
 use serde::Serialize;
 
@@ -48,7 +48,7 @@ impl Layers {
         let model = Pretrained::open(&files, labels.as_ref().map(Labels::len))?;
         let rules = self.adapt.iter().map(|rule| Rule::parse(rule)).collect::<Result<Vec<_>, _>>()?;
         let specs = if rules.is_empty() {
-            patterns::defaults(model.matrices())
+            Blocks::DEFAULT.layers(model.matrices())
         } else {
             patterns::layers(model.matrices(), &rules)?
         };

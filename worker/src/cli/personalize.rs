@@ -9,10 +9,10 @@ use clap::Args;
 use indicatif::MultiProgress;
 use packfed_codec::Seed;
 use packfed_protocol::Round;
-use packfed_worker::config::WorkerConfig;
 use packfed_worker::export::{Adapter, Existing};
 use packfed_worker::local::LocalSteps;
 use packfed_worker::machine::Machine;
+use packfed_worker::patterns::Blocks;
 use packfed_worker::personal::Personalization;
 
 use super::texts::Texts;
@@ -45,13 +45,11 @@ pub(super) struct Personalize {
 impl Personalize {
     pub(super) fn run(self, bars: MultiProgress) -> Result<()> {
         let texts = Texts::load(&self.config)?;
-        let limits = WorkerConfig::load(&self.config)?.limits;
+        let limits = texts.limits();
         let (training, _) = texts.datasets()?;
         let global = texts.global()?;
         let plan = Personalization {
-            block: self.block.into(),
-            residual: self.residual.into(),
-            head_block: 4,
+            blocks: Blocks { block: self.block.into(), residual: self.residual.into(), ..Blocks::DEFAULT },
             local: LocalSteps::adam(self.steps, self.batch, self.learning_rate),
         };
         let seed = Seed::from_number(self.seed);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use packfed_codec::{Seed, State, Window};
-use packfed_worker::config::{TextsConfig, WorkerConfig};
+use packfed_worker::config::{LimitsConfig, TextsConfig, WorkerConfig};
 use packfed_worker::data::{self, Dataset, Labels, read_all};
 use packfed_worker::export::Adapter;
 use packfed_worker::files::{ModelDigest, ModelFiles};
@@ -86,6 +86,10 @@ impl Texts {
             bail!("{}: every example is held out; lower texts.held_out or add texts", file.display());
         }
         Ok((training, held_out))
+    }
+
+    pub(super) const fn limits(&self) -> &LimitsConfig {
+        &self.config.limits
     }
 
     /// Tokens of the longest text that is not cut.
