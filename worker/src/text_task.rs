@@ -26,9 +26,7 @@ impl TextTask {
     pub const fn new(model: Arc<Pretrained>, dataset: Arc<Dataset>) -> Self {
         Self { model, dataset }
     }
-}
 
-impl TextTask {
     /// Trains `deltas`, which `linears` apply, on the examples in the order of a seed.
     ///
     /// # Errors
