@@ -3,7 +3,7 @@
 use packfed_protocol::{LaneClips, LaneScales};
 
 use super::fleet::Fleet;
-use crate::engine::corrected;
+use crate::scaling::corrected;
 
 /// Words of the first of the two layers, in bytes.
 const FIRST_LAYER: usize = 4 * 16;

@@ -1,0 +1,146 @@
+//! When phases end and what they end in: a cohort drawn, a round committed or abandoned, the run finished.
+//!
+//! One function a transition: it sets the stage and asks for everything that follows from it. It does not look at
+//! what arrives.
+
+use packfed_protocol::{Digest, Timestamp};
+
+use super::{Engine, Stage};
+use crate::cohort;
+use crate::event::{Commit, Effect, OpenRound, Summary, Write};
+use crate::round::Reporting;
+use crate::scaling::corrected;
+
+impl Engine {
+    /// Ends every phase whose goal is met or whose time is up.
+    pub(super) fn advance(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        loop {
+            let before = effects.len();
+            match &self.stage {
+                Stage::Selecting { deadline } => self.end_selection(*deadline, now, effects),
+                Stage::Reporting(_) => self.end_reporting(now, effects),
+                Stage::Finished => {}
+            }
+            if effects.len() == before {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn end_selection(&mut self, deadline: Timestamp, now: Timestamp, effects: &mut Vec<Effect>) {
+        let (phase, idle) = (self.plan.raw().selection, self.idle.len());
+        let late = now >= deadline;
+        if idle >= phase.goal as usize || late && idle >= phase.min as usize {
+            self.open(now, effects);
+        } else if late {
+            self.abandon("too-few-checked-in", now, effects);
+        }
+    }
+
+    pub(super) fn open(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let size = self.plan.cohort() as usize;
+        let open = OpenRound {
+            round: self.next_round,
+            base: self.head.version(),
+            turn: turn(self.head.version()),
+            cohort: cohort::draw(&self.plan.raw().seed, self.next_round, self.idle.keys().copied(), size),
+            deadline: now.plus(self.plan.raw().reporting.timeout_ms),
+            scales: self.scales.clone(),
+        };
+        tracing::info!(round = open.round.0, cohort = open.cohort.len(), base = open.base, "round opened");
+        self.next_round = self.next_round.next();
+        effects.push(Effect::Store(Write::Open(open.clone())));
+        let assignment = open.assignment(&self.plan.raw().training, now);
+        for &worker in &open.cohort {
+            let version = self.idle.remove(&worker).flatten();
+            self.send_assignment(worker, version, assignment.clone(), effects);
+        }
+        effects.push(Effect::Wake(open.deadline));
+        self.stage = Stage::Reporting(Box::new(Reporting::new(&self.plan, open)));
+    }
+
+    pub(super) fn end_reporting(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Stage::Reporting(reporting) = &self.stage else { return };
+        let phase = self.plan.raw().reporting;
+        let drawn = u32::try_from(reporting.open().cohort.len()).unwrap_or(u32::MAX);
+        let late = now >= reporting.open().deadline;
+        if reporting.reports() >= phase.goal.min(drawn) || late && reporting.reports() >= phase.min {
+            self.commit(now, effects);
+        } else if late {
+            self.close_without_commit("too-few-updates", now, effects);
+        }
+    }
+
+    /// Aggregates the round; its reporting phase is over either way.
+    pub(super) fn commit(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Stage::Reporting(reporting) = &self.stage else { return };
+        let open = reporting.open();
+        if let Err(error) = self.head.commit(reporting.tally(), open.turn, &reporting.scales()) {
+            tracing::error!(round = open.round.0, %error, "round faulted");
+            return self.close_without_commit("fault", now, effects);
+        }
+        let Some(reporting) = self.close() else { return };
+        let (open, digest) = (reporting.open(), Digest(self.head.digest().0));
+        let clipped = reporting.clipped();
+        self.scales = corrected(&open.scales, &clipped, &reporting.used(&self.plan));
+        let summary = Summary {
+            round: open.round,
+            version: self.head.version(),
+            digest,
+            updates: reporting.reports(),
+            examples: reporting.tally().weight(),
+            train_loss: reporting.train_loss(),
+            clipped: clipped.iter().flatten().sum::<f64>() / (2 * clipped.len()).max(1) as f64,
+        };
+        tracing::info!(round = open.round.0, version = summary.version, updates = summary.updates, loss = summary.train_loss, %digest, "round committed");
+        self.last = Some(summary);
+        self.counters.committed += 1;
+        let commit =
+            Commit { round: open.round, head: self.head.record().clone(), scales: self.scales.clone(), summary };
+        effects.push(Effect::Store(Write::Commit(Box::new(commit))));
+        if self.head.version() >= self.plan.raw().rounds {
+            self.finish(effects);
+        } else {
+            self.select(now, effects);
+        }
+    }
+
+    /// Ends the reporting phase and remembers who had reported.
+    pub(super) fn close(&mut self) -> Option<Reporting> {
+        let Stage::Reporting(reporting) = std::mem::replace(&mut self.stage, Stage::Finished) else { return None };
+        self.closed.push(&reporting);
+        Some(*reporting)
+    }
+
+    pub(super) fn close_without_commit(&mut self, why: &str, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Some(reporting) = self.close() {
+            effects.push(Effect::Store(Write::Abandon { round: reporting.open().round }));
+        }
+        self.abandon(why, now, effects);
+    }
+
+    pub(super) fn abandon(&mut self, why: &str, now: Timestamp, effects: &mut Vec<Effect>) {
+        *self.counters.abandoned.entry(why.to_owned()).or_default() += 1;
+        tracing::warn!(why, idle = self.idle.len(), "round abandoned");
+        self.select(now, effects);
+    }
+
+    pub(super) fn select(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let deadline = now.plus(self.plan.raw().selection.timeout_ms);
+        self.stage = Stage::Selecting { deadline };
+        effects.push(Effect::Wake(deadline));
+    }
+
+    pub(super) fn finish(&mut self, effects: &mut Vec<Effect>) {
+        tracing::info!(version = self.head.version(), "run finished");
+        self.stage = Stage::Finished;
+        for (worker, version) in std::mem::take(&mut self.idle) {
+            self.send_finished(worker, version, effects);
+        }
+    }
+}
+
+/// The window's turn for a base version: every commit moves it on.
+fn turn(version: u64) -> u32 {
+    u32::try_from(version % (1 << 32)).unwrap_or(0)
+}
