@@ -13,7 +13,7 @@ use crate::federated::FederatedTask;
 use crate::options::{BATCH, Options, SERVER_OPTIMIZER, STEPS, digits_run};
 use crate::packed::{self, Finished};
 use crate::progress::Progress;
-use crate::results::{MethodResult, Results};
+use crate::results::{MethodResult, PersonalResult, Results};
 use crate::task::{SetupError, Task};
 use crate::text::Texts;
 use crate::text::flat::{Adaptation, FlatText};
@@ -121,6 +121,24 @@ pub fn text(
     methods: &[Method],
     progress: &Progress,
 ) -> Result<Results, CompareError> {
+    let (result, personal) = packed_text(texts, run, options, progress)?;
+    let mut records = vec![result];
+    for method in methods {
+        records.push(method.run_text(texts, run, options, progress)?);
+    }
+    Ok(Results { task: run.name.into(), seed: options.seed, metric: texts.metric(), methods: records, personal })
+}
+
+/// packfed alone on a task of text, with the personal models that the run asks for.
+///
+/// # Errors
+/// If the plan is out of bounds or training fails.
+pub fn packed_text(
+    texts: &Texts,
+    run: &TextRun,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(MethodResult, Option<PersonalResult>), CompareError> {
     let plan = run.config(options, texts.model.matrices(), texts.base_digest()).plan()?;
     let Finished { result, state } = packed::run(texts, options, plan, progress)?;
     let personal = match &run.personal {
@@ -130,18 +148,30 @@ pub fn text(
         }
         None => None,
     };
-    let mut records = vec![result];
-    for method in methods {
-        let (adaptation, Rates { rates, head_factor }) = match method {
-            Method::Dense => (Adaptation::Dense, run.dense),
-            Method::LoraR4 => (Adaptation::LowRank(4), run.lora),
-            Method::LoraR8 => (Adaptation::LowRank(8), run.lora),
+    Ok((result, personal))
+}
+
+impl Method {
+    /// A baseline alone on a task of text, under every rate that the run names for it.
+    ///
+    /// # Errors
+    /// If training fails under every rate.
+    pub fn run_text(
+        self,
+        texts: &Texts,
+        run: &TextRun,
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<MethodResult, CompareError> {
+        let (adaptation, Rates { rates, head_factor }) = match self {
+            Self::Dense => (Adaptation::Dense, run.dense),
+            Self::LoraR4 => (Adaptation::LowRank(4), run.lora),
+            Self::LoraR8 => (Adaptation::LowRank(8), run.lora),
         };
         let (model, initial) = FlatText::new(texts.model.clone(), adaptation, head_factor, &options.run_seed())
             .map_err(TaskError::from)?;
         let steps = LocalSteps::adam(run.training.steps, run.training.batch, run.training.learning_rate);
-        let baseline = Baseline { name: method.name(), model, initial, rates, steps, optimizer: run.optimizer };
-        records.push(baseline.run(texts, options, progress)?);
+        let baseline = Baseline { name: self.name(), model, initial, rates, steps, optimizer: run.optimizer };
+        baseline.run(texts, options, progress)
     }
-    Ok(Results { task: run.name.into(), seed: options.seed, metric: texts.metric(), methods: records, personal })
 }
