@@ -25,6 +25,7 @@
 //! | floats to words and back | `quantize.rs`, `pack.rs` |
 //! | the integer model | `state.rs` |
 //! | the exact sum of many updates | `tally.rs`, `fold.rs` |
+//! | median, trimmed mean, Krum: sums that bear liars | [`robust`] |
 //! | what a replica has missed, entropy-coded | `catchup.rs` |
 //! | `Δ·x` and its gradients, in five ways | [`apply`] |
 //! | a wave from its 64 bits, with integers or vectorised; points of the disk | [`wave`] |
@@ -43,6 +44,7 @@ mod pack;
 mod packed;
 pub mod quality;
 mod quantize;
+pub mod robust;
 mod scalar;
 mod seed;
 mod state;

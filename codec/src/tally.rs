@@ -25,6 +25,14 @@ pub enum TallyError {
     /// The sum of weights would leave its range.
     #[error("the weights of one round exceed 2^48")]
     Weight,
+    /// A share of more than the whole.
+    #[error("an update of weight {weight} cannot be shrunk to {shrunk}")]
+    Share {
+        /// What it counts.
+        weight: u32,
+        /// What it is to be added as.
+        shrunk: u32,
+    },
 }
 
 /// Most that all weights of a round may come to: with lanes of at most 2¹⁵ no sum can leave an `i64`.
@@ -46,6 +54,11 @@ impl Tally {
     /// An empty sum.
     #[must_use]
     pub fn new(layout: &Layout, profile: Profile) -> Self {
+        Self { sums: vec![0; layout.blocks() * profile.width()], ..Self::empty(layout, profile) }
+    }
+
+    /// Without a place for sums.
+    fn empty(layout: &Layout, profile: Profile) -> Self {
         let mut end = 0;
         let layers = layout.layers().iter().map(|layer| {
             let start = end;
@@ -56,10 +69,16 @@ impl Tally {
             profile,
             layers: layers.collect(),
             padding: Padding::of(layout, profile),
-            sums: vec![0; layout.blocks() * profile.width()],
+            sums: Vec::new(),
             weight: 0,
             peaks: vec![[0; 2]; layout.layers().len()],
         }
+    }
+
+    /// A sum that came about elsewhere, of values that count `weight` together.
+    pub(crate) fn of_sums(layout: &Layout, profile: Profile, sums: Vec<i64>, weight: u64) -> Self {
+        debug_assert_eq!(sums.len(), layout.blocks() * profile.width(), "one sum a slot");
+        Self { sums, weight, ..Self::empty(layout, profile) }
     }
 
     /// Adds `weight ×` the words; on an error the sum is as it was.
@@ -68,6 +87,28 @@ impl Tally {
     /// If the words do not fit the layout or the weight is 0 or too large.
     pub fn add(&mut self, words: &[u8], weight: u32) -> Result<(), TallyError> {
         self.add_all(&[Update { words, weight }]).map_err(|(_, error)| error)
+    }
+
+    /// Adds `shrunk ×` the words, which count `weight` in the mean all the same: an update at the share
+    /// `shrunk / weight` of its length. On an error the sum is as it was.
+    ///
+    /// # Errors
+    /// As [`Tally::add`].
+    pub fn add_shrunk(&mut self, words: &[u8], weight: u32, shrunk: u32) -> Result<(), TallyError> {
+        let total = self.weight + u64::from(weight);
+        if weight == 0 {
+            return Err(TallyError::NoWeight);
+        } else if shrunk > weight {
+            return Err(TallyError::Share { weight, shrunk });
+        } else if total > WEIGHT_MAX {
+            return Err(TallyError::Weight);
+        }
+        let checked = [(self.check(words)?, shrunk)];
+        for batch in batches(&checked) {
+            self.fold(&batch);
+        }
+        self.weight = total;
+        Ok(())
     }
 
     /// Adds many updates at once, which touches the sums less often; on an error the sum is as it was.
@@ -183,6 +224,21 @@ mod tests {
         assert_eq!(tally.sum(7), 10 - 60);
         assert_eq!(tally.mean(7), -12.5);
         assert_eq!(tally.peaks(), [[20, 20]]);
+    }
+
+    #[test]
+    fn a_shrunk_update_counts_whole_and_is_added_in_part() {
+        let layout = layout();
+        let mut tally = Tally::new(&layout, Profile::Plain);
+        let of = |q| Profile::Plain.pack(&[q; 14]).repeat(4);
+        tally.add_shrunk(&of(100), 1 << 16, 1 << 14).unwrap();
+        tally.add_shrunk(&of(-7), 1 << 16, 1 << 16).unwrap();
+        tally.add_shrunk(&of(127), 1 << 16, 0).unwrap();
+        assert_eq!(tally.mean(3), (25.0 - 7.0) / 3.0);
+        let before = tally.clone();
+        assert_eq!(tally.add_shrunk(&of(1), 3, 4), Err(TallyError::Share { weight: 3, shrunk: 4 }));
+        assert_eq!(tally.add_shrunk(&of(1), 0, 0), Err(TallyError::NoWeight));
+        assert_eq!(tally, before);
     }
 
     #[test]

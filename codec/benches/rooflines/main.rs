@@ -6,6 +6,7 @@
 mod apply;
 mod decode;
 mod race;
+mod robust;
 mod words;
 
 use race::Race;
@@ -20,6 +21,7 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut races: Vec<Race> = Vec::new();
     races.extend(words::races());
+    races.extend(robust::races());
     races.extend(apply::races());
     races.extend(decode::races());
     let mut table = comfy_table::Table::new();
