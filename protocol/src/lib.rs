@@ -25,7 +25,7 @@ pub mod wire;
 pub mod quic;
 
 pub use frame::{FrameError, FrameHeader, FrameType, HEADER_BYTES, MAGIC, PROTOCOL_VERSION};
-pub use id::{CoordinatorId, Digest, HexError, Round, RunId, Version, WorkerId};
+pub use id::{CoordinatorId, Digest, Hasher, HexError, Round, RunId, Version, WorkerId};
 pub use identity::{Identity, IdentityError};
 pub use limits::{DETAIL_BYTES_MAX, LAYER_NAME_BYTES_MAX, LAYERS_MAX, Limits, NAME_CHARS_MAX, WORD_BYTES};
 pub use message::{
