@@ -18,9 +18,11 @@ use thiserror::Error;
 use crate::optimizer::ServerOptimizer;
 use crate::plan::{PlanError, RunPlan};
 
+mod aggregation;
 mod limits;
 mod run;
 
+pub use aggregation::{AggregationTable, RuleName};
 pub use limits::ShellLimits;
 pub use run::{LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable};
 
@@ -44,7 +46,10 @@ pub struct CoordinatorFile {
     pub selection: SelectionTable,
     /// Updates to wait for.
     pub reporting: ReportingTable,
-    /// How the mean of a round becomes a step.
+    /// How accepted updates become one delta. Default the mean.
+    #[serde(default)]
+    pub aggregation: AggregationTable,
+    /// How that becomes a step.
     pub server_optimizer: ServerOptimizer,
     /// What the process bears.
     #[serde(default)]
@@ -55,9 +60,21 @@ impl CoordinatorFile {
     /// A file for this run, with the default limits.
     #[must_use]
     pub fn new(listen: SocketAddr, identity: PathBuf, store: PathBuf, run: RunConfig) -> Self {
-        let RunConfig { run, layers, training, selection, reporting, server_optimizer } = run;
+        let RunConfig { run, layers, training, selection, reporting, aggregation, server_optimizer } = run;
         let limits = ShellLimits::default();
-        Self { listen, identity, store, run, layers, training, selection, reporting, server_optimizer, limits }
+        Self {
+            listen,
+            identity,
+            store,
+            run,
+            layers,
+            training,
+            selection,
+            reporting,
+            aggregation,
+            server_optimizer,
+            limits,
+        }
     }
 
     /// Reads a file's text.
@@ -85,6 +102,7 @@ impl CoordinatorFile {
             training: self.training,
             selection: self.selection,
             reporting: self.reporting,
+            aggregation: self.aggregation,
             server_optimizer: self.server_optimizer,
         }
     }
@@ -164,6 +182,16 @@ pub enum ConfigError {
     /// A number that shapes the run is out of bounds.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Numbers that the aggregation rule does not take, or not those that it needs.
+    #[error("aggregation rule {rule} takes {takes}; given are {given}")]
+    RuleNumbers {
+        /// The rule.
+        rule: &'static str,
+        /// What it takes.
+        takes: &'static str,
+        /// What is there.
+        given: String,
+    },
     /// A text is not as it should be.
     #[error("{key} is {value:?}, {bound}")]
     Text {

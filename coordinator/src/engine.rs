@@ -47,6 +47,8 @@ enum Stage {
     Selecting { deadline: Timestamp },
     /// The drawn workers train and report.
     Reporting(Box<Reporting>),
+    /// Nobody reports any more; the rule is at work on the journal.
+    Aggregating(Box<Reporting>),
     /// Every round of the plan is committed.
     Finished,
 }
@@ -134,6 +136,7 @@ impl Engine {
             Event::Disconnected { worker } => {
                 self.idle.remove(&worker);
             }
+            Event::Aggregated { round, result } => self.aggregated(round, *result, now, &mut effects),
             Event::Tick => {}
         }
         self.advance(now, &mut effects);
@@ -176,7 +179,7 @@ impl Engine {
         match &self.stage {
             Stage::Selecting { deadline } => Some(*deadline),
             Stage::Reporting(reporting) => Some(reporting.open().deadline),
-            Stage::Finished => None,
+            Stage::Aggregating(_) | Stage::Finished => None,
         }
     }
 
@@ -190,6 +193,9 @@ impl Engine {
                 cohort: reporting.open().cohort.len(),
                 reports: reporting.reports(),
             },
+            Stage::Aggregating(reporting) => {
+                StatusStage::Aggregating { round: reporting.open().round.0, reports: reporting.reports() }
+            }
             Stage::Finished => StatusStage::Finished,
         };
         Status {

@@ -6,6 +6,7 @@ use packfed_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::aggregation::{Aggregated, AggregationTask};
 use crate::head::HeadRecord;
 use crate::plan::Training;
 use crate::registry::Member;
@@ -57,6 +58,13 @@ pub enum Event {
         /// Whose.
         worker: WorkerId,
     },
+    /// An [`Effect::Aggregate`] was carried out.
+    Aggregated {
+        /// The round that it was of.
+        round: Round,
+        /// What it came to; a fault is told in words.
+        result: Box<Result<Aggregated, String>>,
+    },
     /// Time has passed.
     Tick,
 }
@@ -81,6 +89,9 @@ pub enum Effect {
         /// The answer.
         verdict: Verdict,
     },
+    /// Apply the rule to the journalled words, and report it as [`Event::Aggregated`]: see
+    /// [`AggregationTask::answer`].
+    Aggregate(Box<AggregationTask>),
     /// Give the engine a [`Event::Tick`] at this time, or soon after.
     Wake(Timestamp),
 }

@@ -7,6 +7,7 @@
 //! [`engine::Engine`] and everything it is made of are pure; [`server`], [`redb_store`], [`config`] and the
 //! binary are the shell. There is no tensor library here: the coordinator adds words.
 
+pub mod aggregation;
 mod closed;
 pub mod cohort;
 pub mod config;

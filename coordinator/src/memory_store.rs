@@ -11,7 +11,7 @@ use crate::head::{Head, HeadRecord};
 use crate::plan::RunPlan;
 use crate::registry::Registry;
 use crate::scaling::wire_scales;
-use crate::store::{Claim, Store, StoreError};
+use crate::store::{Claim, Store, StoreError, copy_part};
 
 /// A run in memory. A clone is what a restart would find.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +71,16 @@ impl Store for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    fn read_update(
+        &self,
+        round: Round,
+        worker: &WorkerId,
+        before_end: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), StoreError> {
+        copy_part(self.journal.get(&(round, *worker)).map(Vec::as_slice), worker, before_end, bytes)
     }
 
     fn registry(&self) -> Result<Registry, StoreError> {

@@ -9,6 +9,7 @@ use packfed_codec::{LayerSpec, Layout, LayoutError, Profile, Scales, Seed};
 use packfed_protocol::{Digest, LAYERS_MAX, LayerPlan, LocalOptimizer, Plan, RunId};
 use thiserror::Error;
 
+use crate::aggregation::Aggregation;
 use crate::head::HeadPlan;
 use crate::optimizer::ServerOptimizer;
 
@@ -105,6 +106,8 @@ pub struct RawPlan {
     pub reporting: Phase,
     /// Workers drawn beyond the reporting goal, so that stragglers need not be waited for.
     pub over_selection: u32,
+    /// How accepted updates become one delta.
+    pub aggregation: Aggregation,
     /// The server optimizer.
     pub optimizer: ServerOptimizer,
     /// Quantization levels that the root mean square of a step spans on the way down.
@@ -137,6 +140,18 @@ pub enum PlanError {
         min: f64,
         /// Most allowed.
         max: f64,
+    },
+    /// Fewer updates than the aggregation rule needs.
+    #[error("reporting min is {min}, allowed is {needed} or more under aggregation {rule}: {why}")]
+    Cohort {
+        /// The rule.
+        rule: &'static str,
+        /// Where the bound comes from.
+        why: String,
+        /// Fewest updates of a round.
+        min: usize,
+        /// Fewest that the rule takes.
+        needed: usize,
     },
     /// A server-optimizer parameter is outside its bounds.
     #[error("server optimizer: {0}")]
@@ -271,6 +286,7 @@ fn check_numbers(raw: &RawPlan) -> Result<(), PlanError> {
     range("reporting over_selection", f64::from(raw.over_selection), 0.0..=1e6)?;
     check_phase(["selection goal", "selection min", "selection timeout_ms"], &raw.selection)?;
     check_phase(["reporting goal", "reporting min", "reporting timeout_ms"], &raw.reporting)?;
+    raw.aggregation.check(&raw.reporting)?;
     let drawn = f64::from(raw.reporting.goal) + f64::from(raw.over_selection);
     range("selection goal", f64::from(raw.selection.goal), drawn..=1e6)?;
     range("selection min", f64::from(raw.selection.min), f64::from(raw.reporting.min)..=1e6)
@@ -282,7 +298,7 @@ fn check_phase([goal, min, timeout_ms]: [&'static str; 3], phase: &Phase) -> Res
     range(timeout_ms, phase.timeout_ms as f64, 1.0..=30.0 * 24.0 * 3.6e6)
 }
 
-fn range(name: &'static str, value: f64, bounds: RangeInclusive<f64>) -> Result<(), PlanError> {
+pub(crate) fn range(name: &'static str, value: f64, bounds: RangeInclusive<f64>) -> Result<(), PlanError> {
     if bounds.contains(&value) {
         return Ok(());
     }
@@ -309,6 +325,7 @@ pub(crate) mod tests {
             selection: Phase { goal: 3, min: 2, timeout_ms: 1_000 },
             reporting: Phase { goal: 3, min: 2, timeout_ms: 5_000 },
             over_selection: 0,
+            aggregation: Aggregation::MEAN,
             optimizer: ServerOptimizer::FedAvg { rate: 1.0 },
             levels: 2.0,
             history: 8,

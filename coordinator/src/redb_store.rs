@@ -16,13 +16,13 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use packfed_protocol::{Digest, WorkerId, wire};
+use packfed_protocol::{Digest, Round, WorkerId, wire};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::event::{Commit, Stored, Write};
 use crate::plan::RunPlan;
 use crate::registry::Registry;
-use crate::store::{Claim, Store, StoreError};
+use crate::store::{Claim, Store, StoreError, copy_part};
 
 mod record;
 
@@ -157,6 +157,19 @@ impl Store for RedbStore {
             Write::Abandon { round: _ } => close_round(transaction),
             Write::Commit(commit) => put_commit(transaction, commit),
         })
+    }
+
+    fn read_update(
+        &self,
+        round: Round,
+        worker: &WorkerId,
+        before_end: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), StoreError> {
+        self.read("read", |transaction| {
+            let frame = transaction.open_table(UPDATES)?.get((round.0, &worker.0))?;
+            Ok(copy_part(frame.as_ref().map(|frame| frame.value()), worker, before_end, bytes))
+        })?
     }
 
     fn registry(&self) -> Result<Registry, StoreError> {

@@ -11,10 +11,15 @@
 //! It knows the plan and its own cohort; it does not know connections, stores or other rounds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use packfed_codec::robust::{Extent, WHOLE};
 use packfed_codec::{Scales, Tally, Window};
-use packfed_protocol::{LaneClips, Limits, Message, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId};
+use packfed_protocol::{
+    Digest, LaneClips, Limits, Message, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId,
+};
 
+use crate::aggregation::{AggregationTask, Counted, RobustRule, Rule};
 use crate::event::OpenRound;
 use crate::plan::RunPlan;
 use crate::scaling::codec_scales;
@@ -35,6 +40,10 @@ struct Accepted {
     examples: u32,
     train_loss: f32,
     clipped: Vec<[u32; 2]>,
+    /// Digest of its words, by which they are known again in the journal.
+    payload: Digest,
+    /// How far it reaches, if updates are not taken at their word.
+    extent: Option<Extent>,
 }
 
 impl Reporting {
@@ -67,7 +76,7 @@ impl Reporting {
         &self.open
     }
 
-    /// The exact sum so far.
+    /// The exact sum so far; under a robust rule there is none before [`Reporting::take`].
     #[must_use]
     pub const fn tally(&self) -> &Tally {
         &self.tally
@@ -92,11 +101,50 @@ impl Reporting {
     pub fn accept(&mut self, plan: &RunPlan, update: &Verified) -> Result<(), Rejection> {
         let header = update.header();
         self.check(plan, header)?;
-        self.tally.add(update.payload(), header.examples).map_err(malformed)?;
+        let extent = self.count(plan, update.payload(), header.examples)?;
         let clipped = header.clipped.iter().map(|clips| [clips.wave, clips.residual]).collect();
-        let accepted = Accepted { examples: header.examples, train_loss: header.train_loss, clipped };
+        let (payload, train_loss) = (header.payload, header.train_loss);
+        let accepted = Accepted { examples: header.examples, train_loss, clipped, payload, extent };
         self.accepted.insert(header.worker, accepted);
         Ok(())
+    }
+
+    /// Adds words to the sum unless a rule will read them from the journal, and measures them unless they are taken
+    /// as they come.
+    fn count(&mut self, plan: &RunPlan, words: &[u8], examples: u32) -> Result<Option<Extent>, Rejection> {
+        let (raw, layout) = (plan.raw(), plan.layout());
+        if raw.aggregation.is_trusting() {
+            self.tally.add(words, examples).map_err(malformed)?;
+            return Ok(None);
+        }
+        let extent = Extent::of(layout, raw.profile, &self.scales(), words).map_err(malformed)?;
+        if raw.aggregation.rule == Rule::Mean {
+            let (weight, shrunk) = clipped_weight(plan, examples, share(plan, &extent));
+            self.tally.add_shrunk(words, weight, shrunk).map_err(malformed)?;
+        }
+        Ok(Some(extent))
+    }
+
+    /// What a rule is to be applied to.
+    #[must_use]
+    pub fn task(&self, plan: &Arc<RunPlan>, rule: RobustRule) -> AggregationTask {
+        let counted = |(&worker, accepted): (&WorkerId, &Accepted)| Counted {
+            worker,
+            payload: accepted.payload,
+            share: accepted.extent.as_ref().map_or(WHOLE, |extent| share(plan, extent)),
+        };
+        AggregationTask {
+            plan: plan.clone(),
+            rule,
+            round: self.open.round,
+            scales: self.scales(),
+            updates: self.accepted.iter().map(counted).collect(),
+        }
+    }
+
+    /// Takes what a rule came to for the round's sum.
+    pub fn take(&mut self, tally: Tally) {
+        self.tally = tally;
     }
 
     fn check(&self, plan: &RunPlan, header: &UpdateHeader) -> Result<(), Rejection> {
@@ -137,33 +185,56 @@ impl Reporting {
         Ok(())
     }
 
-    /// Mean training loss, weighted by examples; in key order, so that it is the same everywhere.
+    /// Examples behind the accepted updates, as they claim.
     #[must_use]
-    pub fn train_loss(&self) -> f64 {
+    pub fn examples(&self) -> u64 {
+        self.accepted.values().map(|accepted| u64::from(accepted.examples)).sum()
+    }
+
+    /// Mean training loss, weighted by examples; in key order, so that it is the same everywhere. Where updates may
+    /// lie it is the median.
+    #[must_use]
+    pub fn train_loss(&self, plan: &RunPlan) -> f64 {
+        if !plan.raw().aggregation.is_trusting() {
+            let losses = self.accepted.values().map(|accepted| f64::from(accepted.train_loss));
+            return believed(losses.collect(), self.accepted.len().saturating_sub(1) / 2);
+        }
         let of = |a: &Accepted| f64::from(a.examples) * f64::from(a.train_loss);
         let weighted: f64 = self.accepted.values().map(of).sum();
-        weighted / self.tally.weight().max(1) as f64
+        weighted / self.examples().max(1) as f64
     }
 
-    /// Share of the lanes of each layer and kind that were clipped, wave then residual.
+    /// Share of the lanes of each layer and kind that were clipped, wave then residual: of all updates, or where
+    /// updates may lie, of an update that is believed.
     #[must_use]
-    pub fn clipped(&self) -> Vec<[f64; 2]> {
-        let share = |(layer, lanes): (usize, &[u32; 2])| {
-            let clipped = |kind: usize| self.accepted.values().map(|a| u64::from(a.clipped[layer][kind])).sum::<u64>();
-            let share = |kind: usize| {
-                clipped(kind) as f64 / (u64::from(lanes[kind]) * self.accepted.len() as u64).max(1) as f64
-            };
-            [share(0), share(1)]
+    pub fn clipped(&self, plan: &RunPlan) -> Vec<[f64; 2]> {
+        let doubts = plan.raw().aggregation.doubts(self.accepted.len());
+        let share = |layer: usize, kind: usize| {
+            let lanes = u64::from(self.lanes[layer][kind]);
+            let clipped = self.accepted.values().map(|a| u64::from(a.clipped[layer][kind]));
+            if plan.raw().aggregation.is_trusting() {
+                return clipped.sum::<u64>() as f64 / (lanes * self.accepted.len() as u64).max(1) as f64;
+            }
+            believed(clipped.map(|clipped| clipped as f64 / lanes.max(1) as f64).collect(), doubts)
         };
-        self.lanes.iter().enumerate().map(share).collect()
+        (0..self.lanes.len()).map(|layer| [share(layer, 0), share(layer, 1)]).collect()
     }
 
-    /// Share of its field's range that the largest lane of each layer and kind uses, wave then residual.
+    /// Share of its field's range that the largest lane of each layer and kind uses, wave then residual: of all
+    /// updates, or where updates may lie, of an update that is believed.
     #[must_use]
     pub fn used(&self, plan: &RunPlan) -> Vec<[f64; 2]> {
         let max = |kind: usize| f64::from(plan.raw().profile.lane_max(kind * packfed_codec::WAVE_LANES));
-        let share = |peaks: &[u32; 2]| [f64::from(peaks[0]) / max(0), f64::from(peaks[1]) / max(1)];
-        self.tally.peaks().iter().map(share).collect()
+        if plan.raw().aggregation.is_trusting() {
+            let share = |peaks: &[u32; 2]| [f64::from(peaks[0]) / max(0), f64::from(peaks[1]) / max(1)];
+            return self.tally.peaks().iter().map(share).collect();
+        }
+        let doubts = plan.raw().aggregation.doubts(self.accepted.len());
+        let share = |layer: usize, kind: usize| {
+            let extents = self.accepted.values().filter_map(|accepted| accepted.extent.as_ref());
+            believed(extents.map(|extent| f64::from(extent.peaks()[layer][kind]) / max(kind)).collect(), doubts)
+        };
+        (0..self.lanes.len()).map(|layer| [share(layer, 0), share(layer, 1)]).collect()
     }
 
     /// The scales of this round, as the codec has them.
@@ -171,6 +242,29 @@ impl Reporting {
     pub fn scales(&self) -> Vec<Scales> {
         codec_scales(&self.open.scales)
     }
+}
+
+/// The largest of some values that is not among the `doubts` largest: if no more of them lie, it is no larger than the
+/// largest honest one, and no smaller than the least.
+fn believed(mut values: Vec<f64>, doubts: usize) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let last = values.len().saturating_sub(doubts + 1);
+    values.get(last).copied().unwrap_or(0.0)
+}
+
+/// What is kept of an update, in units of `1 / WHOLE`.
+fn share(plan: &RunPlan, extent: &Extent) -> u32 {
+    plan.raw().aggregation.clip_norm.map_or(WHOLE, |norm| extent.share(norm))
+}
+
+/// The weight of an update in a mean of clipped ones, and what of it its words are added with: as many bits behind the
+/// point as leave room for the whole cohort's examples.
+fn clipped_weight(plan: &RunPlan, examples: u32, share: u32) -> (u32, u32) {
+    let bits = |n: u32| u32::BITS - n.leading_zeros();
+    let (examples_bits, cohort_bits) = (bits(plan.raw().examples_max), bits(plan.cohort()));
+    let point = WHOLE.ilog2().min(31 - examples_bits).min(47_u32.saturating_sub(examples_bits + cohort_bits));
+    let shrunk = (u64::from(examples) * u64::from(share)) >> (WHOLE.ilog2() - point);
+    (examples << point, u32::try_from(shrunk).unwrap_or(u32::MAX))
 }
 
 fn malformed(error: impl std::fmt::Display) -> Rejection {

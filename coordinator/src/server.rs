@@ -182,7 +182,7 @@ impl Server {
     pub const fn resumed_round(&self) -> Option<ResumedRound> {
         match self.status.stage {
             StatusStage::Reporting { round, cohort, reports } => Some(ResumedRound { round, cohort, reports }),
-            StatusStage::Selecting { .. } | StatusStage::Finished => None,
+            StatusStage::Selecting { .. } | StatusStage::Aggregating { .. } | StatusStage::Finished => None,
         }
     }
 

@@ -48,6 +48,13 @@ pub enum StatusStage {
         /// Updates accepted.
         reports: u32,
     },
+    /// The rule is at work on the round's updates.
+    Aggregating {
+        /// The round.
+        round: u64,
+        /// Updates accepted.
+        reports: u32,
+    },
     /// Every round is committed.
     Finished,
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use packfed_protocol::RunId;
+use packfed_protocol::{Round, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -24,6 +24,19 @@ pub trait Store {
     /// # Errors
     /// If the change could not be made durable; then the process must not act as if it were.
     fn write(&mut self, write: &Write) -> Result<(), StoreError>;
+
+    /// Reads of the journalled frame of an update the bytes from `before_end` before its end on, without holding much
+    /// more of it than is asked for.
+    ///
+    /// # Errors
+    /// If the store cannot be read or the journal has no such bytes.
+    fn read_update(
+        &self,
+        round: Round,
+        worker: &WorkerId,
+        before_end: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), StoreError>;
 
     /// Enrolled workers and unused tokens.
     ///
@@ -94,4 +107,22 @@ impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} with words of profile {}", self.run, self.profile)
     }
+}
+
+/// Copies the part of a frame that [`Store::read_update`] asks for.
+pub(crate) fn copy_part(
+    frame: Option<&[u8]>,
+    worker: &WorkerId,
+    before_end: usize,
+    bytes: &mut [u8],
+) -> Result<(), StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt { what: "journal", why };
+    let frame = frame.ok_or_else(|| corrupt(format!("it has no update of worker {worker}")))?;
+    let part = frame.len().checked_sub(before_end).and_then(|start| frame.get(start..)?.get(..bytes.len()));
+    let part = part.ok_or_else(|| {
+        let length = frame.len();
+        corrupt(format!("the update of worker {worker} has {length} bytes, {before_end} before its end are asked for"))
+    })?;
+    bytes.copy_from_slice(part);
+    Ok(())
 }

@@ -19,6 +19,10 @@ use packfed_sim::text::Texts;
 use packfed_sim::text::run::{BANKING77, SHAKESPEARE};
 use packfed_sim::{parallel, process_fleet, report, table};
 
+mod resilience;
+
+use resilience::ResilienceArgs;
+
 /// Simulate federated fine-tuning, and measure packfed beside dense and LoRA FedAvg.
 ///
 /// Without a subcommand this is `sim run`: the digits task, 50 workers, 60 rounds, in about half a
@@ -147,9 +151,11 @@ struct RunArgs {
     /// Print the results alone, as one JSON object on stdout.
     #[arg(long)]
     json: bool,
-    /// Baselines to run beside packfed, or `none`.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "dense,lora-r4,lora-r8")]
-    compare: Vec<Compared>,
+    /// Baselines to run beside packfed, or `none` [default: dense,lora-r4,lora-r8; under --attack none].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    compare: Option<Vec<Compared>>,
+    #[command(flatten)]
+    resilience: ResilienceArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -234,18 +240,19 @@ impl RunArgs {
     fn run(self) -> Result<()> {
         let options = self.size.options(self.task)?;
         let (methods, progress) = (self.methods()?, Progress::new(self.json));
+        let resilience = &self.resilience.resilience(options.cohort)?;
         let results = match self.task {
-            TaskName::Digits => compare::digits(&options, &methods, &progress)?,
+            TaskName::Digits => compare::digits_under(resilience, &options, &methods, &progress)?,
             TaskName::Banking77 => {
                 let (model, data) = self.paths()?;
                 let texts = Texts::banking77(model, data, &options)?;
-                compare::text(&texts, &BANKING77, &options, &methods, &progress)?
+                compare::text_under(resilience, &texts, &BANKING77, &options, &methods, &progress)?
             }
             TaskName::Shakespeare => {
                 let (model, data) = self.paths()?;
                 let texts = Texts::shakespeare(model, data, &options)?;
                 let options = Options { workers: u32::try_from(texts.shards.len())?, ..options };
-                compare::text(&texts, &SHAKESPEARE, &options, &methods, &progress)?
+                compare::text_under(resilience, &texts, &SHAKESPEARE, &options, &methods, &progress)?
             }
         };
         report::write(&results, &self.out).context("writing the report; choose another folder with --out")?;
@@ -271,12 +278,19 @@ impl RunArgs {
     }
 
     fn methods(&self) -> Result<Vec<Method>> {
-        let none = self.compare.contains(&Compared::None);
-        ensure!(!none || self.compare.len() == 1, "--compare none stands alone; drop it or the other names");
+        let all = [Compared::Dense, Compared::LoraR4, Compared::LoraR8];
+        let compared: &[Compared] = match &self.compare {
+            Some(compared) => compared,
+            None if self.resilience.attacks() => &[Compared::None],
+            None => &all,
+        };
+        let none = compared.contains(&Compared::None);
+        ensure!(!none || compared.len() == 1, "--compare none stands alone; drop it or the other names");
+        ensure!(none || !self.resilience.attacks(), "nobody attacks a baseline; drop --compare or --attack");
         let chosen = |method: &Method| match method {
-            Method::Dense => self.compare.contains(&Compared::Dense),
-            Method::LoraR4 => self.compare.contains(&Compared::LoraR4),
-            Method::LoraR8 => self.compare.contains(&Compared::LoraR8),
+            Method::Dense => compared.contains(&Compared::Dense),
+            Method::LoraR4 => compared.contains(&Compared::LoraR4),
+            Method::LoraR8 => compared.contains(&Compared::LoraR8),
         };
         Ok(Method::ALL.into_iter().filter(chosen).collect())
     }

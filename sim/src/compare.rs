@@ -13,6 +13,7 @@ use crate::federated::FederatedTask;
 use crate::options::{BATCH, Options, SERVER_OPTIMIZER, STEPS, digits_run};
 use crate::packed::{self, Finished};
 use crate::progress::Progress;
+use crate::resilience::Resilience;
 use crate::results::{MethodResult, PersonalResult, Results};
 use crate::task::{SetupError, Task};
 use crate::text::Texts;
@@ -100,10 +101,23 @@ fn baseline<'a, M>(name: &'a str, model: M, initial: Vec<f32>, rates: &'a [f32])
 /// # Errors
 /// If the task cannot be made or a method fails.
 pub fn digits(options: &Options, methods: &[Method], progress: &Progress) -> Result<Results, CompareError> {
+    digits_under(&Resilience::default(), options, methods, progress)
+}
+
+/// The same under an aggregation rule and with workers that lie; they attack packfed alone.
+///
+/// # Errors
+/// If the task cannot be made, the rule does not fit the run, or a method fails.
+pub fn digits_under(
+    resilience: &Resilience,
+    options: &Options,
+    methods: &[Method],
+    progress: &Progress,
+) -> Result<Results, CompareError> {
     progress.note("pre-training the base model");
     let task = Task::digits(options)?;
-    let plan = digits_run(options, &task.base, task.base_digest()).plan()?;
-    let mut records = vec![packed::run(&task, options, plan, progress)?.result];
+    let plan = resilience.applied(digits_run(options, &task.base, task.base_digest()))?.plan()?;
+    let mut records = vec![packed::run_attacked(&task, options, plan, resilience.malice, progress)?.result];
     for method in methods {
         records.push(method.run(&task, options, progress)?);
     }
@@ -121,7 +135,22 @@ pub fn text(
     methods: &[Method],
     progress: &Progress,
 ) -> Result<Results, CompareError> {
-    let (result, personal) = packed_text(texts, run, options, progress)?;
+    text_under(&Resilience::default(), texts, run, options, methods, progress)
+}
+
+/// The same under an aggregation rule and with workers that lie; they attack packfed alone.
+///
+/// # Errors
+/// If the plan is out of bounds, the rule does not fit the run, or a method fails.
+pub fn text_under(
+    resilience: &Resilience,
+    texts: &Texts,
+    run: &TextRun,
+    options: &Options,
+    methods: &[Method],
+    progress: &Progress,
+) -> Result<Results, CompareError> {
+    let (result, personal) = packed_text(resilience, texts, run, options, progress)?;
     let mut records = vec![result];
     for method in methods {
         records.push(method.run_text(texts, run, options, progress)?);
@@ -134,13 +163,15 @@ pub fn text(
 /// # Errors
 /// If the plan is out of bounds or training fails.
 pub fn packed_text(
+    resilience: &Resilience,
     texts: &Texts,
     run: &TextRun,
     options: &Options,
     progress: &Progress,
 ) -> Result<(MethodResult, Option<PersonalResult>), CompareError> {
-    let plan = run.config(options, texts.model.matrices(), texts.base_digest()).plan()?;
-    let Finished { result, state } = packed::run(texts, options, plan, progress)?;
+    let config = run.config(options, texts.model.matrices(), texts.base_digest());
+    let plan = resilience.applied(config)?.plan()?;
+    let Finished { result, state } = packed::run_attacked(texts, options, plan, resilience.malice, progress)?;
     let personal = match &run.personal {
         Some(plan) => {
             progress.note("training every worker's private lanes");

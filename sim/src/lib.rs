@@ -4,6 +4,7 @@
 //! virtual time and a network of its own; [`compare`] runs it and the baselines on one task.
 //! [`process_fleet`] runs the same task on real processes.
 
+pub mod attack;
 pub mod baseline;
 pub mod compare;
 pub mod digits;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod process_fleet;
 pub mod progress;
 pub mod report;
+pub mod resilience;
 pub mod results;
 pub mod stopwatch;
 pub mod table;

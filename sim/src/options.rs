@@ -2,7 +2,7 @@
 
 use packfed_codec::Seed;
 use packfed_coordinator::config::{
-    LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
+    AggregationTable, LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
 };
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::{Digest, Identity};
@@ -105,6 +105,7 @@ pub fn digits_run(options: &Options, base: &Mlp, base_digest: Digest) -> RunConf
             timeout_ms: REPORTING_MS,
             over_selection: 0,
         },
+        aggregation: AggregationTable::default(),
         server_optimizer: SERVER_OPTIMIZER,
     }
 }

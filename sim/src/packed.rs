@@ -10,6 +10,7 @@ use packfed_protocol::Timestamp;
 use packfed_worker::session::Session;
 use packfed_worker::task::LocalTask;
 
+use crate::attack::Malice;
 use crate::compare::CompareError;
 use crate::federated::FederatedTask;
 use crate::options::Options;
@@ -40,6 +41,26 @@ pub fn run<T: FederatedTask>(
     run_on(task, options, plan, PHONES, progress)
 }
 
+/// Runs packfed on a task with some workers that lie.
+///
+/// # Errors
+/// If a worker gives up or the run stalls.
+pub fn run_attacked<T: FederatedTask>(
+    task: &T,
+    options: &Options,
+    plan: RunPlan,
+    malice: Option<Malice>,
+    progress: &Progress,
+) -> Result<Finished, CompareError> {
+    let mut fleet = fleet(task, options, plan, PHONES);
+    if let Some(malice) = malice {
+        let drawn = malice.drawn(options.workers as usize, &options.run_seed());
+        let liars = options.identities().into_iter().enumerate().filter(|(worker, _)| drawn[*worker]);
+        liars.for_each(|(worker, identity)| fleet.corrupt(worker, malice.attack, identity));
+    }
+    finish(task, options, fleet, progress)
+}
+
 /// Runs packfed on a task, on devices of the caller's choice.
 ///
 /// # Errors
@@ -51,8 +72,16 @@ pub fn run_on<T: FederatedTask>(
     devices: Devices,
     progress: &Progress,
 ) -> Result<Finished, CompareError> {
-    let learning_rate = shortest(plan.raw().training.learning_rate);
-    let mut fleet = fleet(task, options, plan, devices);
+    finish(task, options, fleet(task, options, plan, devices), progress)
+}
+
+fn finish<T: FederatedTask>(
+    task: &T,
+    options: &Options,
+    mut fleet: VirtualFleet<T::Worker>,
+    progress: &Progress,
+) -> Result<Finished, CompareError> {
+    let learning_rate = shortest(fleet.engine().plan().raw().training.learning_rate);
     let display = progress.method("packfed", options.rounds, task.metric());
     let first = task.score(fleet.engine().head().state())?;
     let mut curve = vec![Point { score: first, ..Point::default() }];

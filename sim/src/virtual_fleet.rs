@@ -11,12 +11,15 @@ use std::collections::{BTreeMap, VecDeque};
 use packfed_codec::{Seed, State};
 use packfed_coordinator::engine::Engine;
 use packfed_coordinator::event::{Effect as EngineEffect, Event as EngineEvent, Ticket};
-use packfed_protocol::{Limits, Message, Rejection, RejectionCode, Round, Timestamp, WorkerId};
+use packfed_coordinator::memory_store::MemoryStore;
+use packfed_coordinator::store::{Store, StoreError};
+use packfed_protocol::{Identity, Limits, Message, Rejection, RejectionCode, Round, Timestamp, WorkerId};
 use packfed_worker::local::host::Unattended;
 use packfed_worker::session::{Effect, Ending, Event, Session};
 use packfed_worker::task::{Job, LocalTask};
 use thiserror::Error;
 
+use crate::attack::Attack;
 use crate::parallel;
 
 /// How devices and their links behave.
@@ -58,6 +61,9 @@ pub enum FleetError {
         /// What it said.
         why: String,
     },
+    /// The coordinator's store failed.
+    #[error("the coordinator's store failed: {0}")]
+    Store(#[from] StoreError),
 }
 
 /// What a run looks like after a commit.
@@ -92,6 +98,9 @@ struct Training {
 /// See the module.
 pub struct VirtualFleet<T> {
     engine: Engine,
+    store: MemoryStore,
+    /// What each worker that lies does to its updates, and the key that it signs them with.
+    liars: BTreeMap<usize, (Attack, Identity)>,
     sessions: Vec<Session>,
     tasks: Vec<T>,
     speeds: Vec<f64>,
@@ -125,6 +134,8 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
         let busy = vec![[Timestamp(0); 2]; members.len()];
         let mut fleet = Self {
             busy,
+            store: MemoryStore::new(engine.registry().clone()),
+            liars: BTreeMap::new(),
             engine,
             sessions: Vec::new(),
             tasks: Vec::new(),
@@ -148,6 +159,11 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
             fleet.at(Timestamp(0), Happening::AtWorker { worker, event: Event::Connected });
         }
         fleet
+    }
+
+    /// Makes a liar of a worker: its updates are changed on their way out, and signed with its key.
+    pub fn corrupt(&mut self, worker: usize, attack: Attack, identity: Identity) {
+        self.liars.insert(worker, (attack, identity));
     }
 
     /// The coordinator's side.
@@ -176,9 +192,9 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
             self.now = now;
             let before = self.engine.head().version();
             match happening {
-                Happening::AtCoordinator { worker, frame, ticket } => self.at_coordinator(worker, &frame, ticket),
+                Happening::AtCoordinator { worker, frame, ticket } => self.at_coordinator(worker, &frame, ticket)?,
                 Happening::AtWorker { worker, event } => self.at_worker(worker, event)?,
-                Happening::Tick => self.engine_event(EngineEvent::Tick),
+                Happening::Tick => self.engine_event(EngineEvent::Tick)?,
             }
             let head = self.engine.head();
             if head.version() > before {
@@ -217,7 +233,7 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
         }
     }
 
-    fn at_coordinator(&mut self, worker: usize, frame: &[u8], ticket: Option<Ticket>) {
+    fn at_coordinator(&mut self, worker: usize, frame: &[u8], ticket: Option<Ticket>) -> Result<(), FleetError> {
         self.bytes_up += frame.len() as u64;
         let id = self.sessions[worker].id();
         let message = Message::from_frame(frame, &Limits::default()).map_err(Rejection::from);
@@ -234,13 +250,17 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
             (Err(rejection), Some(ticket)) => EngineEvent::BadUpdate { ticket, rejection },
             (Err(rejection), None) => EngineEvent::BadMessage { worker: id, rejection },
         };
-        self.engine_event(event);
+        self.engine_event(event)
     }
 
-    fn engine_event(&mut self, event: EngineEvent) {
+    fn engine_event(&mut self, event: EngineEvent) -> Result<(), FleetError> {
         for effect in self.engine.handle(event, self.now) {
             match effect {
-                EngineEffect::Store(_) => {}
+                EngineEffect::Store(write) => self.store.write(&write)?,
+                EngineEffect::Aggregate(task) => {
+                    let answer = task.answer(&self.store);
+                    self.engine_event(answer)?;
+                }
                 EngineEffect::Send { worker, message } => {
                     if let Some(&worker) = self.workers.get(&worker) {
                         self.send_down(worker, &message);
@@ -253,6 +273,7 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
                 EngineEffect::Wake(time) => self.at(time, Happening::Tick),
             }
         }
+        Ok(())
     }
 
     /// Carries a message to a worker as bytes.
@@ -281,7 +302,10 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
             match effect {
                 Effect::Connect(time) => self.at(time, Happening::AtWorker { worker, event: Event::Connected }),
                 Effect::Send(message) => self.send_up(worker, &message, None),
-                Effect::Upload(message) => self.send_up(worker, &message, Some(Ticket(worker as u64))),
+                Effect::Upload(message) => {
+                    let message = self.as_sent(worker, *message);
+                    self.send_up(worker, &message, Some(Ticket(worker as u64)));
+                }
                 Effect::Train { round, job } => self.begin_training(worker, round, *job),
                 Effect::RoundOver => {}
                 Effect::Wake(time) => self.at(time, Happening::AtWorker { worker, event: Event::Tick }),
@@ -292,6 +316,16 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
             }
         }
         Ok(())
+    }
+
+    /// An upload as its worker lets it out.
+    fn as_sent(&self, worker: usize, message: Message) -> Message {
+        match (self.liars.get(&worker), message) {
+            (Some((attack, identity)), Message::Update(honest)) => {
+                Message::Update(attack.tampered(&honest, identity, self.engine.plan()))
+            }
+            (_, message) => message,
+        }
     }
 
     fn send_up(&mut self, worker: usize, message: &Message, ticket: Option<Ticket>) {

@@ -4,7 +4,7 @@ use packfed_codec::{LayerSpec, Layout, Profile, Seed};
 use packfed_protocol::{Digest, LAYER_NAME_BYTES_MAX, LocalOptimizer};
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{AggregationTable, ConfigError};
 use crate::optimizer::ServerOptimizer;
 use crate::plan::{Phase, PlanError, RawPlan, RunPlan, Training};
 
@@ -22,7 +22,10 @@ pub struct RunConfig {
     pub selection: SelectionTable,
     /// Updates to wait for.
     pub reporting: ReportingTable,
-    /// How the mean of a round becomes a step.
+    /// How accepted updates become one delta. Default the mean.
+    #[serde(default)]
+    pub aggregation: AggregationTable,
+    /// How that becomes a step.
     pub server_optimizer: ServerOptimizer,
 }
 
@@ -198,6 +201,7 @@ impl RunConfig {
             selection: self.selection.into(),
             reporting: self.reporting.into(),
             over_selection: self.reporting.over_selection,
+            aggregation: self.aggregation.aggregation()?,
             optimizer: self.server_optimizer,
             levels: self.run.levels,
             history: self.run.history,

@@ -46,7 +46,7 @@ impl Engine {
                 let assignment = reporting.open().assignment(&self.plan.raw().training, now);
                 self.send_assignment(worker, version, assignment, effects);
             }
-            Stage::Reporting(_) | Stage::Selecting { .. } => {
+            Stage::Reporting(_) | Stage::Aggregating(_) | Stage::Selecting { .. } => {
                 self.idle.insert(worker, version);
             }
         }
@@ -104,7 +104,9 @@ impl Engine {
             Stage::Reporting(reporting) if reporting.open().round == header.round => {
                 reporting.accept(&self.plan, update).map(|()| Outcome::Accepted)
             }
-            Stage::Reporting(_) | Stage::Selecting { .. } | Stage::Finished => self.late(header.round, &header.worker),
+            Stage::Reporting(_) | Stage::Aggregating(_) | Stage::Selecting { .. } | Stage::Finished => {
+                self.late(header.round, &header.worker)
+            }
         }
     }
 

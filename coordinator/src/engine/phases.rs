@@ -3,9 +3,10 @@
 //! One function a transition: it sets the stage and asks for everything that follows from it. It does not look at
 //! what arrives.
 
-use packfed_protocol::{Digest, Timestamp};
+use packfed_protocol::{Digest, Round, Timestamp};
 
 use super::{Engine, Stage};
+use crate::aggregation::{Aggregated, Rule};
 use crate::cohort;
 use crate::event::{Commit, Effect, OpenRound, Summary, Write};
 use crate::round::Reporting;
@@ -19,7 +20,7 @@ impl Engine {
             match &self.stage {
                 Stage::Selecting { deadline } => self.end_selection(*deadline, now, effects),
                 Stage::Reporting(_) => self.end_reporting(now, effects),
-                Stage::Finished => {}
+                Stage::Aggregating(_) | Stage::Finished => {}
             }
             if effects.len() == before {
                 return;
@@ -65,31 +66,60 @@ impl Engine {
         let drawn = u32::try_from(reporting.open().cohort.len()).unwrap_or(u32::MAX);
         let late = now >= reporting.open().deadline;
         if reporting.reports() >= phase.goal.min(drawn) || late && reporting.reports() >= phase.min {
-            self.commit(now, effects);
+            self.aggregate(now, effects);
         } else if late {
             self.close_without_commit("too-few-updates", now, effects);
         }
     }
 
-    /// Aggregates the round; its reporting phase is over either way.
-    pub(super) fn commit(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Stage::Reporting(reporting) = &self.stage else { return };
+    /// Nobody reports any more: commits the sum, or asks for the rule to be applied to what was journalled.
+    pub(super) fn aggregate(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(reporting) = self.close() else { return };
+        match self.plan.raw().aggregation.rule {
+            Rule::Mean => self.commit(&reporting, now, effects),
+            Rule::Robust(rule) => {
+                effects.push(Effect::Aggregate(Box::new(reporting.task(&self.plan, rule))));
+                self.stage = Stage::Aggregating(Box::new(reporting));
+            }
+        }
+    }
+
+    /// Takes what the rule came to; an answer for any other round is of no interest any more.
+    pub(super) fn aggregated(
+        &mut self,
+        round: Round,
+        result: Result<Aggregated, String>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        match std::mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Aggregating(mut reporting) if reporting.open().round == round => match result {
+                Ok(aggregated) => {
+                    tracing::info!(round = round.0, kept = aggregated.kept.len(), "aggregated");
+                    reporting.take(aggregated.tally);
+                    self.commit(&reporting, now, effects);
+                }
+                Err(error) => self.fault(round, &error, now, effects),
+            },
+            stage => self.stage = stage,
+        }
+    }
+
+    /// Makes the round's delta the next version. The round is closed.
+    pub(super) fn commit(&mut self, reporting: &Reporting, now: Timestamp, effects: &mut Vec<Effect>) {
         let open = reporting.open();
         if let Err(error) = self.head.commit(reporting.tally(), open.turn, &reporting.scales()) {
-            tracing::error!(round = open.round.0, %error, "round faulted");
-            return self.close_without_commit("fault", now, effects);
+            return self.fault(open.round, &error, now, effects);
         }
-        let Some(reporting) = self.close() else { return };
-        let (open, digest) = (reporting.open(), Digest(self.head.digest().0));
-        let clipped = reporting.clipped();
+        let (digest, clipped) = (Digest(self.head.digest().0), reporting.clipped(&self.plan));
         self.scales = corrected(&open.scales, &clipped, &reporting.used(&self.plan));
         let summary = Summary {
             round: open.round,
             version: self.head.version(),
             digest,
             updates: reporting.reports(),
-            examples: reporting.tally().weight(),
-            train_loss: reporting.train_loss(),
+            examples: reporting.examples(),
+            train_loss: reporting.train_loss(&self.plan),
             clipped: clipped.iter().flatten().sum::<f64>() / (2 * clipped.len()).max(1) as f64,
         };
         tracing::info!(round = open.round.0, version = summary.version, updates = summary.updates, loss = summary.train_loss, %digest, "round committed");
@@ -117,6 +147,19 @@ impl Engine {
             effects.push(Effect::Store(Write::Abandon { round: reporting.open().round }));
         }
         self.abandon(why, now, effects);
+    }
+
+    /// Our own fault ends a closed round, not the process.
+    pub(super) fn fault(
+        &mut self,
+        round: Round,
+        error: &dyn std::fmt::Display,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        tracing::error!(round = round.0, %error, "round faulted");
+        effects.push(Effect::Store(Write::Abandon { round }));
+        self.abandon("fault", now, effects);
     }
 
     pub(super) fn abandon(&mut self, why: &str, now: Timestamp, effects: &mut Vec<Effect>) {

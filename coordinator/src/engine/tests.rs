@@ -6,5 +6,6 @@ mod rejections;
 mod replicas;
 mod reporting;
 mod restart;
+mod robust;
 mod scales;
 mod selection;

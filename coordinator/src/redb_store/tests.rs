@@ -113,6 +113,7 @@ fn check<S: Store>(store: S, reopen: impl Fn(S) -> S) {
     let stored = run.store.load(&plan()).unwrap().unwrap();
     let (open, frames) = stored.open.unwrap();
     assert_eq!((stored.next_round, open.round, frames.len()), (Round(2), Round(1), 2));
+    check_parts(&run.store);
     assert!(matches!(run.report(1, 1), Outcome::Rejected(_)), "its update is there");
     assert_eq!(run.report(2, 1), Outcome::Accepted);
     assert_eq!(run.engine.head().version(), 1);
@@ -138,6 +139,22 @@ fn check<S: Store>(store: S, reopen: impl Fn(S) -> S) {
     assert!(matches!(store.load(&other_plan()), Err(StoreError::OtherRun { .. })));
     let nibble = crate::plan::RawPlan { profile: packfed_codec::Profile::Nibble, ..raw() };
     assert!(matches!(store.load(&RunPlan::new(nibble).unwrap()), Err(StoreError::OtherRun { .. })));
+}
+
+/// Any part of a journalled frame can be read, and nothing else.
+fn check_parts(store: &impl Store) {
+    let frame = update(3, 1, 0).to_frame();
+    let read = |n: u8, round, before_end, length| {
+        let mut bytes = vec![0; length];
+        store.read_update(Round(round), &worker(n).id(), before_end, &mut bytes).map(|()| bytes)
+    };
+    for (before_end, length) in [(64, 16), (64, 64), (16, 16), (frame.len(), 20), (5, 0)] {
+        let start = frame.len() - before_end;
+        assert_eq!(read(3, 1, before_end, length).unwrap(), &frame[start..start + length]);
+    }
+    for (n, round, before_end, length) in [(2, 1, 16, 16), (3, 2, 16, 16), (3, 1, 16, 17), (3, 1, frame.len() + 1, 1)] {
+        assert!(matches!(read(n, round, before_end, length), Err(StoreError::Corrupt { what: "journal", .. })));
+    }
 }
 
 fn stored_digest(store: &impl Store) -> Digest {

@@ -169,22 +169,23 @@ impl Owner {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for effect in self.engine.handle(event, now()) {
-                let lost = self.carry_out(effect)?;
-                events.extend(lost.map(|worker| Event::Disconnected { worker }));
+                events.extend(self.carry_out(effect)?);
             }
         }
         Ok(())
     }
 
-    /// Does one thing; returns the worker that was lost over it.
-    fn carry_out(&mut self, effect: Effect) -> Result<Option<WorkerId>, ServerError> {
+    /// Does one thing; returns what happened over it.
+    fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, ServerError> {
         match effect {
             Effect::Store(write) => {
                 self.store.write(&write)?;
                 self.tell_admission(&write);
                 Ok(None)
             }
-            Effect::Send { worker, message } => Ok(self.send(worker, message)),
+            Effect::Send { worker, message } => {
+                Ok(self.send(worker, message).map(|worker| Event::Disconnected { worker }))
+            }
             Effect::Verdict { ticket, verdict } => {
                 if let Some(answer) = self.verdicts.remove(&ticket) {
                     // Its worker may have left; the update counts all the same.
@@ -192,6 +193,7 @@ impl Owner {
                 }
                 Ok(None)
             }
+            Effect::Aggregate(task) => Ok(Some(task.answer(&*self.store))),
             // See `wake`.
             Effect::Wake(_) => Ok(None),
         }

@@ -5,7 +5,7 @@ use packfed_coordinator::memory_store::MemoryStore;
 use packfed_coordinator::plan::RunPlan;
 use packfed_coordinator::registry::Registry;
 use packfed_coordinator::store::{Store, StoreError};
-use packfed_protocol::{Message, RejectionCode};
+use packfed_protocol::{Message, RejectionCode, Round, WorkerId};
 use serde_json::json;
 
 use crate::scripted::{Worker, fleet, leave, round};
@@ -139,6 +139,10 @@ impl Store for FullDisk {
             }
             Write::Enroll { .. } | Write::Open(_) | Write::Abandon { .. } | Write::Commit(_) => self.0.write(write),
         }
+    }
+
+    fn read_update(&self, round: Round, worker: &WorkerId, at: usize, bytes: &mut [u8]) -> Result<(), StoreError> {
+        self.0.read_update(round, worker, at, bytes)
     }
 
     fn registry(&self) -> Result<Registry, StoreError> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use packfed_coordinator::config::{
-    CoordinatorConfig, CoordinatorFile, LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable,
-    TrainingTable,
+    AggregationTable, CoordinatorConfig, CoordinatorFile, LayerTable, ProfileName, ReportingTable, RunConfig, RunTable,
+    SelectionTable, TrainingTable,
 };
 use packfed_coordinator::memory_store::MemoryStore;
 use packfed_coordinator::optimizer::ServerOptimizer;
@@ -49,6 +49,7 @@ pub(crate) fn file(workers: u32, rounds: u64) -> CoordinatorFile {
         training: TrainingTable::adam(10, 8, 0.1),
         selection: SelectionTable { goal: workers, min: workers, timeout_ms: 600_000 },
         reporting: ReportingTable { goal: workers, min: workers, timeout_ms: 600_000, over_selection: 0 },
+        aggregation: AggregationTable::default(),
         server_optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },
     };
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

@@ -17,6 +17,7 @@ use packfed_sim::compare::{self, Method};
 use packfed_sim::options::{Options, UNEVEN};
 use packfed_sim::parallel;
 use packfed_sim::progress::Progress;
+use packfed_sim::resilience::Resilience;
 use packfed_sim::text::Texts;
 use packfed_sim::text::run::{BANKING77, Rates, SHAKESPEARE, TextRun};
 
@@ -134,7 +135,7 @@ impl Name {
         let (result, personal) = match self {
             Self::Packfed => {
                 let run = TextRun { training: packfed_training(&run, rate), ..run };
-                compare::packed_text(texts, &run, options, progress)?
+                compare::packed_text(&Resilience::default(), texts, &run, options, progress)?
             }
             Self::Dense => (Method::Dense.run_text(texts, &run, options, progress)?, None),
             Self::LoraR8 => (Method::LoraR8.run_text(texts, &run, options, progress)?, None),

@@ -1,7 +1,9 @@
 //! The run of a task of text: which matrices are adapted and how, and how rounds are trained and joined.
 
 use packfed_codec::LayerSpec;
-use packfed_coordinator::config::{LayerTable, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable};
+use packfed_coordinator::config::{
+    AggregationTable, LayerTable, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
+};
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::Digest;
 use packfed_worker::model::MatrixSpec;
@@ -106,6 +108,7 @@ impl TextRun {
                 timeout_ms: TIMEOUT_MS,
                 over_selection: 0,
             },
+            aggregation: AggregationTable::default(),
             server_optimizer: self.optimizer,
         }
     }

@@ -15,8 +15,10 @@ use packfed_protocol::{
 
 use crate::engine::Engine;
 use crate::event::{Effect, Event, Stored, Ticket, Write};
+use crate::memory_store::MemoryStore;
 use crate::plan::{Phase, RawPlan, RunPlan, tests::raw};
 use crate::registry::{Member, Registry, Standing};
+use crate::store::Store;
 
 /// An engine and everything around it.
 pub(super) struct Fleet {
@@ -24,6 +26,8 @@ pub(super) struct Fleet {
     pub(super) disk: Disk,
     pub(super) now: Timestamp,
     pub(super) workers: Vec<Worker>,
+    /// Whether what a rule is asked for is computed at once.
+    pub(super) answers: bool,
     /// Outcomes since the engine last started: arrived, accepted, rejected, discarded.
     outcomes: [u64; 4],
 }
@@ -40,6 +44,8 @@ pub(super) struct Worker {
 /// What was made durable, and the rules for it.
 pub(super) struct Disk {
     pub(super) stored: Stored,
+    /// The same writes, where words are read from.
+    pub(super) journal: MemoryStore,
     accepted: BTreeSet<WorkerId>,
     journalled: u64,
     acknowledged: u64,
@@ -72,7 +78,7 @@ impl Fleet {
             workers[..admitted as usize].iter().map(|w| (w.identity.id(), standing(Standing::Admitted))).collect();
         members.insert(workers[admitted as usize].identity.id(), standing(Standing::Suspended));
         let engine = Engine::new(plan, Registry::new(members, BTreeSet::new()), Timestamp(0));
-        Self { disk: Disk::new(&engine), engine, now: Timestamp(0), workers, outcomes: [0; 4] }
+        Self { disk: Disk::new(&engine), engine, now: Timestamp(0), workers, answers: true, outcomes: [0; 4] }
     }
 
     /// The number of the worker that is suspended; the one after it is unknown.
@@ -86,10 +92,16 @@ impl Fleet {
             self.outcomes[0] += 1;
         }
         let effects = self.engine.handle(event, self.now);
-        let lines = effects.iter().map(|effect| self.carry_out(effect)).collect();
+        let mut lines: Vec<String> = effects.iter().map(|effect| self.carry_out(effect)).collect();
         assert_eq!(self.disk.journalled, self.disk.acknowledged, "a stored update has its verdict");
         assert_eq!(self.engine.head().version(), self.disk.stored.head.version, "a version is a stored commit");
         self.check_counters();
+        for effect in effects {
+            if let (Effect::Aggregate(task), true) = (effect, self.answers) {
+                let answer = task.answer(&self.disk.journal);
+                lines.extend(self.handle(answer));
+            }
+        }
         lines
     }
 
@@ -239,6 +251,7 @@ impl Fleet {
                 assert_eq!(ticket.0 + 1, self.outcomes[0], "the verdict is on the update that came");
                 self.take_verdict(verdict)
             }
+            Effect::Aggregate(task) => format!("aggregate {} of {}", task.updates.len(), task.round.0),
             Effect::Wake(at) => {
                 assert!(*at > self.now, "woken in the future");
                 format!("wake {}", at.0)
@@ -325,10 +338,11 @@ impl Disk {
             open: None,
             last: None,
         };
-        Self { stored, accepted: BTreeSet::new(), journalled: 0, acknowledged: 0 }
+        Self { stored, journal: MemoryStore::default(), accepted: BTreeSet::new(), journalled: 0, acknowledged: 0 }
     }
 
     fn write(&mut self, write: &Write) {
+        self.journal.write(write).unwrap();
         let stored = &mut self.stored;
         match write {
             Write::Enroll { .. } => {}
