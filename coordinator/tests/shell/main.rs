@@ -6,6 +6,7 @@ mod cli;
 mod order;
 mod peers;
 mod restart;
+mod robust;
 mod scripted;
 mod served;
 mod wire;
