@@ -160,6 +160,7 @@ impl OpenRound {
             weight_decay: training.weight_decay,
             warmup: training.warmup,
             clip_norm: training.clip_norm,
+            proximal: training.proximal,
             deadline_ms: self.deadline.since(now),
             scales: self.scales.clone(),
         }

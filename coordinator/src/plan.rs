@@ -41,6 +41,8 @@ pub struct Training {
     pub warmup: u32,
     /// The longest that a gradient may be in Euclidean norm; 0 leaves every gradient as it is.
     pub clip_norm: f32,
+    /// μ of FedProx: the loss has a term `μ/2·‖w − w_global‖²`; 0 has none.
+    pub proximal: f32,
 }
 
 impl Training {
@@ -48,7 +50,7 @@ impl Training {
     #[must_use]
     pub const fn adam(steps: u32, batch: u32, learning_rate: f32) -> Self {
         let optimizer = LocalOptimizer::AdamW;
-        Self { steps, batch, learning_rate, optimizer, weight_decay: 0.0, warmup: 0, clip_norm: 0.0 }
+        Self { steps, batch, learning_rate, optimizer, weight_decay: 0.0, warmup: 0, clip_norm: 0.0, proximal: 0.0 }
     }
 
     /// How far a lane moves in a round: under Adam at most about rate × steps; under gradient descent that times the
@@ -75,7 +77,9 @@ impl Training {
         // A step takes away rate × decay of a value: more than all of it makes no sense.
         range("training weight_decay", f64::from(self.weight_decay), 0.0..=1.0 / rate)?;
         range("training warmup", f64::from(self.warmup), 0.0..=1e6)?;
-        range("training clip_norm", f64::from(self.clip_norm), 0.0..=1e9)
+        range("training clip_norm", f64::from(self.clip_norm), 0.0..=1e9)?;
+        // Nor does a gradient step that leads back beyond where the round began.
+        range("training proximal", f64::from(self.proximal), 0.0..=1.0 / rate)
     }
 }
 
@@ -364,6 +368,7 @@ pub(crate) mod tests {
                 .starts_with("training momentum is 1, allowed is 0 to")
         );
         assert!(error(|raw| raw.training.clip_norm = -1.0).starts_with("training clip_norm is -1, allowed is 0 to"));
+        assert!(error(|raw| raw.training.proximal = 11.0).starts_with("training proximal is 11, allowed is 0 to 9.99"));
         assert!(error(|raw| raw.training.warmup = 2_000_000).starts_with("training warmup is 2000000, allowed is 0"));
         assert!(error(|raw| raw.layers[0].block = 0).contains("block is 0"));
         assert!(error(|raw| raw.optimizer = ServerOptimizer::FedAvg { rate: -1.0 }).contains("rate is -1"));

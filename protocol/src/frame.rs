@@ -26,7 +26,7 @@ pub const HEADER_BYTES: usize = 8;
 pub const MAGIC: [u8; 2] = *b"PF";
 
 /// The version of the protocol that this crate speaks: the third byte of every frame.
-pub const PROTOCOL_VERSION: u8 = 2;
+pub const PROTOCOL_VERSION: u8 = 3;
 
 /// What a frame carries.
 ///

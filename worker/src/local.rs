@@ -36,6 +36,9 @@ pub struct LocalSteps {
     pub warmup: u32,
     /// The longest that a step's gradient may be in Euclidean norm, over all variables; a longer one is shortened.
     pub clip_norm: Option<f32>,
+    /// μ of a term `μ/2·‖w − w₀‖²` in the loss, w₀ the variables before the first step (FedProx: Li et al., MLSys
+    /// 2020). It is no part of the loss that is reported.
+    pub proximal: f32,
 }
 
 /// The loss of some examples, which may be summed up with that of others.
@@ -73,7 +76,7 @@ impl LocalSteps {
     /// Adam at one rate from the first step to the last.
     #[must_use]
     pub const fn adam(steps: u32, batch: u32, learning_rate: f32) -> Self {
-        Self { steps, batch, learning_rate, optimizer: LocalOptimizer::ADAM, warmup: 0, clip_norm: None }
+        Self { steps, batch, learning_rate, optimizer: LocalOptimizer::ADAM, warmup: 0, clip_norm: None, proximal: 0.0 }
     }
 
     /// The rate of a step, from 0.
@@ -117,7 +120,7 @@ impl LocalSteps {
         loss: impl Fn(&[usize]) -> TensorResult<MeanLoss>,
     ) -> Result<LocalOutcome, TaskError> {
         let Place { job, micro_batch, factors, host } = place;
-        let mut training = Training::new(*self, variables, factors);
+        let mut training = Training::new(*self, variables, factors)?;
         if let Some(snapshot) = host.resume(&job) {
             if snapshot.job == job && training.restore(&snapshot)? {
                 tracing::info!(step = snapshot.steps, "going on with interrupted training");

@@ -145,13 +145,13 @@ fn rounding_seed(run: &Seed, round: Round, worker: &WorkerId) -> Seed {
 
 /// An assignment's numbers as the local loop has them.
 fn local_steps(assignment: &Assignment) -> LocalSteps {
-    let &Assignment { steps, batch, learning_rate, weight_decay, warmup, clip_norm, .. } = assignment;
+    let &Assignment { steps, batch, learning_rate, weight_decay, warmup, clip_norm, proximal, .. } = assignment;
     let optimizer = match assignment.optimizer {
         packfed_protocol::LocalOptimizer::AdamW => LocalOptimizer::AdamW { weight_decay },
         packfed_protocol::LocalOptimizer::Sgd { momentum } => LocalOptimizer::Sgd { momentum, weight_decay },
     };
     let clip_norm = (clip_norm != 0.0).then_some(clip_norm);
-    LocalSteps { steps, batch, learning_rate, optimizer, warmup, clip_norm }
+    LocalSteps { steps, batch, learning_rate, optimizer, warmup, clip_norm, proximal }
 }
 
 impl Session {

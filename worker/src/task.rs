@@ -32,11 +32,11 @@ impl Job {
     /// Digest of all that this job's training follows from on a worker with this many examples.
     #[must_use]
     pub fn digest(&self, examples: u32) -> JobDigest {
-        let mut hasher = blake3::Hasher::new_derive_key("packfed/job/1");
+        let mut hasher = blake3::Hasher::new_derive_key("packfed/job/2");
         hasher.update(&self.state.layout().digest().0);
         hasher.update(&self.state.digest().0);
         hasher.update(self.seed.bytes());
-        let LocalSteps { steps, batch, learning_rate, optimizer, warmup, clip_norm } = self.local;
+        let LocalSteps { steps, batch, learning_rate, optimizer, warmup, clip_norm, proximal } = self.local;
         let (rule, momentum, weight_decay) = match optimizer {
             LocalOptimizer::AdamW { weight_decay } => (1, 0.0, weight_decay),
             LocalOptimizer::Sgd { momentum, weight_decay } => (2, momentum, weight_decay),
@@ -47,7 +47,7 @@ impl Job {
         for number in [steps, batch, warmup, rule, examples] {
             hasher.update(&number.to_le_bytes());
         }
-        let numbers = [learning_rate, momentum, weight_decay, clip_norm.unwrap_or(0.0)];
+        let numbers = [learning_rate, momentum, weight_decay, clip_norm.unwrap_or(0.0), proximal];
         for number in numbers.iter().chain(&*self.factors) {
             hasher.update(&number.to_le_bytes());
         }

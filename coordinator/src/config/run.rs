@@ -113,6 +113,9 @@ pub struct TrainingTable {
     /// The longest that a gradient may be in Euclidean norm; 0, the default, leaves every gradient as it is.
     #[serde(default)]
     pub clip_norm: f32,
+    /// μ of FedProx, which pulls a worker's weights to the global ones. Default 0.
+    #[serde(default)]
+    pub proximal: f32,
 }
 
 /// A local optimizer by its name.
@@ -131,11 +134,21 @@ impl TrainingTable {
     #[must_use]
     pub const fn adam(steps: u32, batch: u32, learning_rate: f32) -> Self {
         let optimizer = LocalOptimizerName::AdamW;
-        Self { steps, batch, learning_rate, optimizer, momentum: 0.0, weight_decay: 0.0, warmup: 0, clip_norm: 0.0 }
+        Self {
+            steps,
+            batch,
+            learning_rate,
+            optimizer,
+            momentum: 0.0,
+            weight_decay: 0.0,
+            warmup: 0,
+            clip_norm: 0.0,
+            proximal: 0.0,
+        }
     }
 
     fn training(self) -> Result<Training, PlanError> {
-        let Self { steps, batch, learning_rate, optimizer, momentum, weight_decay, warmup, clip_norm } = self;
+        let Self { steps, batch, learning_rate, optimizer, momentum, weight_decay, warmup, clip_norm, proximal } = self;
         let optimizer = match optimizer {
             LocalOptimizerName::AdamW if momentum != 0.0 => {
                 let value = f64::from(momentum);
@@ -144,7 +157,7 @@ impl TrainingTable {
             LocalOptimizerName::AdamW => LocalOptimizer::AdamW,
             LocalOptimizerName::Sgd => LocalOptimizer::Sgd { momentum },
         };
-        Ok(Training { steps, batch, learning_rate, optimizer, weight_decay, warmup, clip_norm })
+        Ok(Training { steps, batch, learning_rate, optimizer, weight_decay, warmup, clip_norm, proximal })
     }
 }
 

@@ -228,6 +228,7 @@ async fn bytes_are_counted_as_both_sides_see_them() {
             weight_decay: 0.0,
             warmup: 0,
             clip_norm: 0.0,
+            proximal: 0.0,
             deadline_ms: 0,
             scales: vec![packfed_protocol::LaneScales { wave: -12, residual: -6 }; 2],
         };

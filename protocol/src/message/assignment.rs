@@ -29,6 +29,8 @@ pub struct Assignment {
     pub warmup: u32,
     /// The longest that a gradient may be; 0 leaves every gradient as it is.
     pub clip_norm: f32,
+    /// How strongly the loss pulls what is trained back to where the round began; 0 lets it go.
+    pub proximal: f32,
     /// Milliseconds from now in which the update has to arrive.
     pub deadline_ms: u64,
     /// The scales to quantize with, one pair per layer, at most [`LAYERS_MAX`].

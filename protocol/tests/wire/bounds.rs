@@ -150,6 +150,7 @@ fn scales_are_bounded_by_the_layers_of_a_plan() {
             weight_decay: 0.0,
             warmup: 0,
             clip_norm: 0.0,
+            proximal: 0.0,
             deadline_ms: 1,
             scales,
         })

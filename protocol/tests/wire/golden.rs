@@ -23,7 +23,7 @@ fn enroll_is_golden() {
     check(
         &samples::enroll(),
         &[
-            "5046 02 01 1c000000",              // PF, version 2, Enroll, 28 bytes
+            "5046 03 01 1c000000",              // PF, version 3, Enroll, 28 bytes
             "54545454545454545454545454545454", // token
             "0400000000000000",                 // name: length
             "70692d34",                         // name: "pi-4"
@@ -36,7 +36,7 @@ fn check_in_is_golden() {
     check(
         &samples::check_in(),
         &[
-            "5046 02 02 3d000000",              // PF, version 2, CheckIn, 61 bytes
+            "5046 03 02 3d000000",              // PF, version 3, CheckIn, 61 bytes
             "52525252525252525252525252525252", // run
             "0600000000000000",                 // version
             "4444444444444444444444444444444444444444444444444444444444444444", // digest
@@ -51,7 +51,7 @@ fn update_is_golden() {
     check(
         &Message::Update(samples::update()),
         &[
-            "5046 02 03 fc000000", // PF, version 2, Update, 252 bytes
+            "5046 03 03 fc000000", // PF, version 3, Update, 252 bytes
             "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", // worker
             "52525252525252525252525252525252", // run
             "0700000000000000",    // round
@@ -74,7 +74,7 @@ fn update_is_golden() {
 
 #[test]
 fn status_request_is_golden() {
-    check(&Message::StatusRequest, &["5046 02 04 00000000"]); // PF, version 2, StatusRequest, 0 bytes
+    check(&Message::StatusRequest, &["5046 03 04 00000000"]); // PF, version 3, StatusRequest, 0 bytes
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn enrolled_is_golden() {
     check(
         &samples::enrolled(),
         &[
-            "5046 02 11 30000000",              // PF, version 2, Enrolled, 48 bytes
+            "5046 03 11 30000000",              // PF, version 3, Enrolled, 48 bytes
             "52525252525252525252525252525252", // run
             "5757575757575757575757575757575757575757575757575757575757575757", // worker
         ],
@@ -94,7 +94,7 @@ fn plan_is_golden() {
     check(
         &samples::plan(),
         &[
-            "5046 02 12 9e000000",              // PF, version 2, Plan, 158 bytes
+            "5046 03 12 9e000000",              // PF, version 3, Plan, 158 bytes
             "52525252525252525252525252525252", // run
             "5353535353535353535353535353535353535353535353535353535353535353", // seed
             "4242424242424242424242424242424242424242424242424242424242424242", // base
@@ -120,7 +120,7 @@ fn assignment_is_golden() {
     check(
         &samples::assignment(),
         &[
-            "5046 02 13 46000000", // PF, version 2, Assignment, 70 bytes
+            "5046 03 13 4a000000", // PF, version 3, Assignment, 74 bytes
             "0700000000000000",    // round
             "0600000000000000",    // base
             "03000000",            // turn
@@ -132,6 +132,7 @@ fn assignment_is_golden() {
             "0000803c",            // weight_decay: 2^-6
             "03000000",            // warmup
             "0000803f",            // clip_norm: 1
+            "0000803e",            // proximal: 0.25
             "3075000000000000",    // deadline_ms
             "0100000000000000",    // scales: one layer
             "f4",                  // scales: wave, -12
@@ -145,7 +146,7 @@ fn catch_up_is_golden() {
     check(
         &samples::catch_up(),
         &[
-            "5046 02 14 33000000", // PF, version 2, CatchUp, 51 bytes
+            "5046 03 14 33000000", // PF, version 3, CatchUp, 51 bytes
             "0400000000000000",    // from
             "0600000000000000",    // to
             "4444444444444444444444444444444444444444444444444444444444444444", // digest
@@ -159,7 +160,7 @@ fn accepted_is_golden() {
     check(
         &samples::verdict(Outcome::Accepted),
         &[
-            "5046 02 15 0c000000", // PF, version 2, Verdict, 12 bytes
+            "5046 03 15 0c000000", // PF, version 3, Verdict, 12 bytes
             "0700000000000000",    // round
             "00000000",            // outcome: accepted
         ],
@@ -171,7 +172,7 @@ fn discarded_is_golden() {
     check(
         &samples::verdict(Outcome::Discarded),
         &[
-            "5046 02 15 0c000000", // PF, version 2, Verdict, 12 bytes
+            "5046 03 15 0c000000", // PF, version 3, Verdict, 12 bytes
             "0700000000000000",    // round
             "01000000",            // outcome: discarded
         ],
@@ -183,7 +184,7 @@ fn rejected_is_golden() {
     check(
         &samples::verdict(Outcome::Rejected(samples::rejection())),
         &[
-            "5046 02 15 20000000",  // PF, version 2, Verdict, 32 bytes
+            "5046 03 15 20000000",  // PF, version 3, Verdict, 32 bytes
             "0700000000000000",     // round
             "02000000",             // outcome: rejected
             "1600",                 // code: stale-base, 22
@@ -198,7 +199,7 @@ fn finished_is_golden() {
     check(
         &samples::finished(),
         &[
-            "5046 02 16 28000000", // PF, version 2, Finished, 40 bytes
+            "5046 03 16 28000000", // PF, version 3, Finished, 40 bytes
             "3c00000000000000",    // version
             "4444444444444444444444444444444444444444444444444444444444444444", // digest
         ],
@@ -210,7 +211,7 @@ fn refused_is_golden() {
     check(
         &samples::refused(),
         &[
-            "5046 02 17 14000000",  // PF, version 2, Refused, 20 bytes
+            "5046 03 17 14000000",  // PF, version 3, Refused, 20 bytes
             "1600",                 // code: stale-base, 22
             "0a00000000000000",     // detail: length
             "626173652033203c2035", // detail: "base 3 < 5"
@@ -223,7 +224,7 @@ fn status_is_golden() {
     check(
         &samples::status(),
         &[
-            "5046 02 18 0a000000", // PF, version 2, Status, 10 bytes
+            "5046 03 18 0a000000", // PF, version 3, Status, 10 bytes
             "0200000000000000",    // json: length
             "7b7d",                // json: "{}"
         ],

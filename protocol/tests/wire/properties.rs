@@ -87,10 +87,10 @@ fn assignment() -> impl Strategy<Value = Message> {
     let optimizer =
         prop_oneof![Just(LocalOptimizer::AdamW), any::<f32>().prop_map(|momentum| LocalOptimizer::Sgd { momentum })];
     let numbers = any::<(u64, u64, u32, u32, u32, u32, u64)>();
-    (numbers, any::<[f32; 3]>(), optimizer, scales).prop_map(|(numbers, rates, optimizer, scales)| {
+    (numbers, any::<[f32; 4]>(), optimizer, scales).prop_map(|(numbers, rates, optimizer, scales)| {
         let (round, base, turn, steps, batch, warmup, deadline_ms) = numbers;
         let (round, base) = (Round(round), Version(base));
-        let [learning_rate, weight_decay, clip_norm] = rates;
+        let [learning_rate, weight_decay, clip_norm, proximal] = rates;
         Message::Assignment(Assignment {
             round,
             base,
@@ -102,6 +102,7 @@ fn assignment() -> impl Strategy<Value = Message> {
             weight_decay,
             warmup,
             clip_norm,
+            proximal,
             deadline_ms,
             scales,
         })

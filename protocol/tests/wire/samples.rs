@@ -92,6 +92,7 @@ pub(crate) fn assignment() -> Message {
         weight_decay: 0.015_625,
         warmup: 3,
         clip_norm: 1.0,
+        proximal: 0.25,
         deadline_ms: 30_000,
         scales: vec![LaneScales { wave: -12, residual: -9 }],
     })

@@ -164,6 +164,7 @@ impl Traffic {
             weight_decay: 0.0,
             warmup: 0,
             clip_norm: 0.0,
+            proximal: 0.0,
             deadline_ms: 0,
             scales: Vec::new(),
         };

@@ -1,7 +1,7 @@
 //! A step's gradients: summed over micro-batches, measured, and held to a norm.
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, WithDType, bail};
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, WithDType, bail};
 use pulp::{Simd, WithSimd};
 
 use crate::nn::values::{LANES, values};
@@ -50,6 +50,19 @@ impl Gradients {
         Ok(())
     }
 
+    /// Adds `mu`·(value − start) to the mean gradient, for a value and a start each variable; nothing where there are none.
+    ///
+    /// # Errors
+    /// If a tensor is not contiguous `f32` on the CPU.
+    pub(crate) fn pull<'a>(&mut self, pairs: impl Iterator<Item = (&'a Tensor, &'a Tensor)>, mu: f32) -> Result<()> {
+        for (tensor, (value, start)) in self.tensors.iter_mut().zip(pairs) {
+            // A backward pass's own tensor may share its storage with what the model computes from.
+            *tensor = tensor.copy()?;
+            tensor.inplace_op3(value, start, &AddDifference(mu * self.weight))?;
+        }
+        Ok(())
+    }
+
     /// The sum that was made, one tensor a variable; times [`Gradients::scale`] it is the gradient.
     pub(crate) fn tensors(&self) -> &[Tensor] {
         &self.tensors
@@ -94,6 +107,34 @@ impl InplaceOp2 for AddWeighted {
         let value = &f32::cpu_storage_as_slice(value)?[v0..v1];
         for (sum, value) in sum[s0..s1].iter_mut().zip(value) {
             *sum += self.0 * value;
+        }
+        Ok(())
+    }
+}
+
+/// `sum += factor · (value − start)`.
+struct AddDifference(f32);
+
+impl InplaceOp3 for AddDifference {
+    fn name(&self) -> &'static str {
+        "add-difference"
+    }
+
+    fn cpu_fwd(
+        &self,
+        sum: &mut CpuStorage,
+        l_sum: &Layout,
+        value: &CpuStorage,
+        l_value: &Layout,
+        start: &CpuStorage,
+        l_start: &Layout,
+    ) -> Result<()> {
+        let offsets = [l_sum, l_value, l_start].map(Layout::contiguous_offsets);
+        let [Some((s0, s1)), Some((v0, v1)), Some((o0, o1))] = offsets else { bail!("gradients are pulled contiguous") };
+        let CpuStorage::F32(sum) = sum else { bail!("gradients are pulled in f32") };
+        let (value, start) = (&f32::cpu_storage_as_slice(value)?[v0..v1], &f32::cpu_storage_as_slice(start)?[o0..o1]);
+        for ((sum, value), start) in sum[s0..s1].iter_mut().zip(value).zip(start) {
+            *sum += self.0 * (value - start);
         }
         Ok(())
     }
@@ -161,6 +202,21 @@ mod tests {
         assert_eq!([gradients.scale(norm, Some(5.0)), gradients.scale(norm, Some(7.0))], [1.0; 2]);
         assert_eq!(gradients.scale(0.0, Some(1.0)), 1.0);
         assert_eq!(gradients.scale(norm, None), 1.0);
+    }
+
+    #[test]
+    fn a_pull_is_added_to_the_mean_and_leaves_the_gradients_own_storage_alone() {
+        let shared = gradients(&[&[1.0, 2.0, 3.0]]);
+        let mut sum = Gradients::none();
+        sum.add(&shared, 4.0).unwrap();
+        let (value, start) =
+            (Tensor::new(&[1.0f32, 0.0, -1.0], &Device::Cpu).unwrap(), Tensor::new(&[0.5f32; 3], &Device::Cpu).unwrap());
+        for (mut gradients, weight) in [(sum, 4.0), (Gradients { tensors: shared.tensors.clone(), weight: 1.0 }, 1.0)] {
+            gradients.pull([(&value, &start)].into_iter(), 0.5).unwrap();
+            let mean: Vec<f32> = gradients.tensors[0].to_vec1::<f32>().unwrap().iter().map(|x| x / weight).collect();
+            assert_eq!(mean, [1.25, 1.75, 2.25]);
+        }
+        assert_eq!(shared.tensors[0].to_vec1::<f32>().unwrap(), [1.0, 2.0, 3.0]);
     }
 
     #[test]

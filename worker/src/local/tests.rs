@@ -36,10 +36,11 @@ fn order() -> impl FnMut(usize) -> Vec<usize> {
     }
 }
 
-fn rules() -> [LocalSteps; 3] {
+fn rules() -> [LocalSteps; 4] {
     let adam = LocalSteps::adam(6, 5, 0.02);
     let sgd = LocalOptimizer::Sgd { momentum: 0.9, weight_decay: 0.01 };
-    [adam, LocalSteps { warmup: 4, clip_norm: Some(0.3), ..adam }, LocalSteps { optimizer: sgd, ..adam }]
+    let warm = LocalSteps { warmup: 4, clip_norm: Some(0.3), ..adam };
+    [adam, warm, LocalSteps { optimizer: sgd, ..adam }, LocalSteps { proximal: 4.0, ..warm }]
 }
 
 /// Final weights and loss.
@@ -95,10 +96,23 @@ fn a_step_is_the_whole_batchs_however_it_is_cut() {
 
 #[test]
 fn steps_are_the_formulas() {
-    // Plain gradient descent with warm-up and clipping, in f64, over the same examples.
+    // Plain gradient descent with warm-up, clipping and a proximal term, in f64, over the same examples.
     let sgd = LocalOptimizer::Sgd { momentum: 0.0, weight_decay: 0.0 };
     let steps = LocalSteps { optimizer: sgd, warmup: 4, clip_norm: Some(2.0), ..LocalSteps::adam(6, 5, 0.5) };
-    let (mut order, mut w, mut clipped) = (order(), [0.3f64, -0.2, 0.1], 0);
+    for proximal in [0.0f32, 0.75] {
+        let steps = LocalSteps { proximal, ..steps };
+        let (expected, clipped) = descended(proximal.into());
+        assert!((1..6).contains(&clipped), "some steps are clipped and some are not: {clipped}");
+        for (found, expected) in run(&steps, 2).0.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
+        }
+    }
+}
+
+/// Where the formulas lead, and how many of the steps are clipped.
+fn descended(proximal: f64) -> ([f64; INPUTS], usize) {
+    const START: [f64; INPUTS] = [0.3, -0.2, 0.1];
+    let (mut order, mut w, mut clipped) = (order(), START, 0);
     for rate in [0.125, 0.25, 0.375, 0.5, 0.5, 0.5] {
         let (mut gradient, mut terms) = ([0.0f64; INPUTS], 0.0);
         for (x, n) in order(5).into_iter().map(example) {
@@ -106,14 +120,23 @@ fn steps_are_the_formulas() {
             gradient.iter_mut().zip(&x).for_each(|(g, &x)| *g -= n as f64 * y.sin() * f64::from(x));
             terms += n as f64;
         }
-        let norm = gradient.iter().map(|g| (g / terms).powi(2)).sum::<f64>().sqrt();
+        // ∇(F(w) + μ/2·‖w − w₀‖²)
+        let gradient: [f64; INPUTS] = std::array::from_fn(|i| gradient[i] / terms + proximal * (w[i] - START[i]));
+        let norm = gradient.iter().map(|g| g.powi(2)).sum::<f64>().sqrt();
         clipped += usize::from(norm > 2.0);
-        w.iter_mut().zip(gradient).for_each(|(w, g)| *w -= rate * (2.0 / norm).min(1.0) * g / terms);
+        w.iter_mut().zip(gradient).for_each(|(w, g)| *w -= rate * (2.0 / norm).min(1.0) * g);
     }
-    assert!((1..6).contains(&clipped), "some steps are clipped and some are not: {clipped}");
-    for (found, expected) in run(&steps, 2).0.iter().zip(w) {
-        assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
-    }
+    (w, clipped)
+}
+
+#[test]
+fn a_proximal_term_keeps_training_closer_to_where_it_began() {
+    let distance = |proximal| {
+        let (values, _) = run(&LocalSteps { proximal, ..LocalSteps::adam(6, 5, 0.02) }, 5);
+        values.iter().zip([0.3, -0.2, 0.1]).map(|(v, start): (&f32, f32)| (v - start).powi(2)).sum::<f32>()
+    };
+    let distances = [0.0, 20.0, 100.0].map(distance);
+    assert!(distances.is_sorted_by(|a, b| *a > 1.2 * b), "{distances:?}");
 }
 
 #[test]
@@ -141,7 +164,7 @@ fn interrupted_after_any_step_it_ends_in_the_same_bits() {
 
 #[test]
 fn a_snapshot_of_anything_else_is_ignored() {
-    let [adam, _, sgd] = rules();
+    let [adam, _, sgd, _] = rules();
     let snapshot = |steps: &LocalSteps| {
         let (w, mut host) = (weights(), Interrupting { after: 3, ..Interrupting::default() });
         steps.run_at(place(5, &mut host), std::slice::from_ref(&w), order(), |examples| loss(&w, examples)).unwrap();

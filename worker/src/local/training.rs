@@ -14,14 +14,21 @@ use crate::task::{NotFinite, TaskError};
 pub(crate) struct Training {
     steps: LocalSteps,
     optimizer: Optimizer,
+    /// The variables before the first step, if they are pulled back to there.
+    start: Vec<Tensor>,
     /// Sum of the steps' losses.
     loss: f32,
 }
 
 impl Training {
     /// Before the first step.
-    pub(crate) fn new(steps: LocalSteps, variables: &[Var], factors: &[f32]) -> Self {
-        Self { steps, optimizer: Optimizer::with_factors(steps.optimizer, variables, factors), loss: 0.0 }
+    ///
+    /// # Errors
+    /// If a variable cannot be copied.
+    pub(crate) fn new(steps: LocalSteps, variables: &[Var], factors: &[f32]) -> TensorResult<Self> {
+        let pulled = if steps.proximal == 0.0 { &[] } else { variables };
+        let start = pulled.iter().map(|variable| variable.copy()).collect::<TensorResult<_>>()?;
+        Ok(Self { steps, optimizer: Optimizer::with_factors(steps.optimizer, variables, factors), start, loss: 0.0 })
     }
 
     /// Steps done.
@@ -74,10 +81,11 @@ impl Training {
     ) -> Result<f32, TaskError> {
         let step = self.optimizer.steps();
         let not_finite = |fault| TaskError::NotFinite { step, fault };
-        let (value, gradients) = self.gradients(examples, loss, micro_batch)?;
+        let (value, mut gradients) = self.gradients(examples, loss, micro_batch)?;
         if !value.is_finite() {
             return Err(not_finite(NotFinite::Loss(value)));
         }
+        gradients.pull(self.optimizer.variables().map(Var::as_tensor).zip(&self.start), self.steps.proximal)?;
         let norm = gradients.norm()?;
         if !norm.is_finite() {
             return Err(not_finite(NotFinite::Gradient));

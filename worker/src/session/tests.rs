@@ -66,6 +66,7 @@ fn assignment(round: u64, base: u64) -> Message {
         weight_decay: 0.25,
         warmup: 2,
         clip_norm: 0.0,
+        proximal: 0.5,
         deadline_ms: 500,
         scales: vec![LaneScales { wave: -12, residual: -6 }],
     })
@@ -167,7 +168,7 @@ fn a_job_trains_as_the_assignment_says() {
         }
     };
     let optimizer = LocalOptimizer::Sgd { momentum: 0.5, weight_decay: 0.25 };
-    let adam = LocalSteps::adam(3, 2, 0.1);
+    let adam = LocalSteps { proximal: 0.5, ..LocalSteps::adam(3, 2, 0.1) };
     let sent = packfed_protocol::LocalOptimizer::Sgd { momentum: 0.5 };
     assert_eq!(job(sent, 0.0), LocalSteps { optimizer, warmup: 2, ..adam });
     let optimizer = LocalOptimizer::AdamW { weight_decay: 0.25 };
