@@ -1,23 +1,25 @@
 //! The head: the current global model, and how a round's sum becomes its next version.
 //!
 //! ```text
-//!   Tally ─► mean ─► server optimizer ─► + what the last encodings lost ─► words ─► state, version + 1
-//!                                              ▲                             │
-//!                                              └──────── encoding residual ◄─┘
+//!   Mean ─► server optimizer ─► + what the last encodings lost ─► words ─► state, version + 1
+//!                                       ▲                             │
+//!                                       └──────── encoding residual ◄─┘
 //! ```
 //!
-//! The head applies the *decoded* words to its own state, so replicas agree with it by construction.
+//! Words are of one window, so a mean over several windows is a step in several parts; a lane that more than one of
+//! them names moves with the first. The head applies the *decoded* words to its own state, so replicas agree with it by construction.
 //! It knows nothing of workers or phases, and stores nothing itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use packfed_codec::{
-    EncodeError, Encoder, Layout, Profile, Scales, State, StateDigest, StateError, StepWords, Tally, Window,
-    decode_words, encode_catch_up, encode_step,
+    EncodeError, Encoder, Layout, Profile, Scales, State, StateDigest, StateError, StepWords, Window, decode_words,
+    encode_catch_up, encode_step,
 };
 use thiserror::Error;
 
+use crate::mean::Mean;
 use crate::optimizer::ServerOptimizer;
 
 /// How the way down is encoded and remembered.
@@ -45,8 +47,8 @@ pub struct HeadRecord {
     pub memory: Vec<f64>,
     /// What encodings have lost so far, a number a lane.
     pub lost: Vec<f64>,
-    /// The most recent steps, oldest first; the last one led to `version`.
-    pub past: VecDeque<StepWords>,
+    /// The most recent steps, oldest first, each in its parts; the last one led to `version`.
+    pub past: VecDeque<Vec<StepWords>>,
 }
 
 /// Why a round's sum did not become a version.
@@ -104,7 +106,7 @@ impl Head {
         let mut digests = VecDeque::from([record.state.digest()]);
         let mut state = record.state.clone();
         for step in record.past.iter().rev() {
-            state.retract(plan.profile, [step])?;
+            state.retract(plan.profile, step)?;
             digests.push_front(state.digest());
         }
         Ok(Self { plan, record, digests })
@@ -160,36 +162,32 @@ impl Head {
             return (0, whole());
         };
         let mut from = current.clone();
-        let steps = self.record.past.iter().rev().take(missed);
+        let steps = self.record.past.iter().rev().take(missed).flatten();
         from.retract(self.plan.profile, steps).expect("steps that were applied can be taken back");
         let sum = encode_catch_up(&from, current);
-        let step = self.record.past.back().filter(|_| missed == 1).map(encode_step);
+        let step = match self.record.past.back().map(Vec::as_slice) {
+            Some([step]) if missed == 1 => Some(encode_step(step)),
+            _ => None,
+        };
         (version, step.filter(|step| step.len() < sum.len()).unwrap_or(sum))
     }
 
-    /// Steps the head by a round's sum; on an error the head is as it was.
+    /// Steps the head by a mean delta; on an error the head is as it was.
     ///
     /// # Errors
-    /// If the sum is empty or does not fit.
-    pub fn commit(&mut self, tally: &Tally, turn: u32, scales: &[Scales]) -> Result<(), HeadError> {
-        if tally.weight() == 0 {
+    /// If the mean is of nothing or does not fit.
+    pub fn commit(&mut self, mean: &Mean) -> Result<(), HeadError> {
+        if mean.examples() == 0 {
             return Err(HeadError::Empty);
         }
         let mut next = self.record.clone();
-        let layout = next.state.layout().clone();
-        let window = Window::new(self.plan.profile, turn);
-        let mut targets = self.targets(&mut next, tally, &window, scales);
-        let scales = self.step_scales(&layout, &window, &targets);
-        hold_within_bounds(&mut targets, &next.state, &window, &scales);
-        let words = Encoder::new(&layout, self.plan.profile, turn, &scales)?.nearest(&targets)?.words;
-        let step = StepWords { turn, scales, words };
-        next.state.apply(self.plan.profile, &step)?;
-        decode_words(&layout, self.plan.profile, turn, &step.words, |slot, q| {
-            let exponent = step.scales[slot.layer].exponent(slot.wave);
-            next.lost[slot.lane] = targets[slot.index] - f64::from(q) * 2f64.powi(exponent.into());
-        })?;
+        let mut moved = vec![false; next.lost.len()];
+        let mut parts = Vec::with_capacity(mean.turns().len());
+        for &turn in mean.turns() {
+            parts.push(self.step_window(&mut next, mean, turn, &mut moved)?);
+        }
         next.version += 1;
-        next.past.push_back(step);
+        next.past.push_back(parts);
         while next.past.len() > self.plan.history {
             next.past.pop_front();
         }
@@ -201,26 +199,52 @@ impl Head {
         Ok(())
     }
 
-    /// What each slot should move by: the optimizer's step plus what earlier encodings lost.
-    fn targets(&self, next: &mut HeadRecord, tally: &Tally, window: &Window, scales: &[Scales]) -> Vec<f64> {
+    /// Steps the lanes of one window that have not moved yet, and marks them.
+    fn step_window(
+        &self,
+        next: &mut HeadRecord,
+        mean: &Mean,
+        turn: u32,
+        moved: &mut [bool],
+    ) -> Result<StepWords, HeadError> {
+        let layout = next.state.layout().clone();
+        let window = Window::new(self.plan.profile, turn);
+        let mut targets = self.targets(next, mean, &window, moved);
+        let scales = self.step_scales(&layout, &window, &targets, moved);
+        hold_within_bounds(&mut targets, &next.state, &window, &scales);
+        let words = Encoder::new(&layout, self.plan.profile, turn, &scales)?.nearest(&targets)?.words;
+        let step = StepWords { turn, scales, words };
+        next.state.apply(self.plan.profile, &step)?;
+        decode_words(&layout, self.plan.profile, turn, &step.words, |slot, q| {
+            if !std::mem::replace(&mut moved[slot.lane], true) {
+                let exponent = step.scales[slot.layer].exponent(slot.wave);
+                next.lost[slot.lane] = targets[slot.index] - f64::from(q) * 2f64.powi(exponent.into());
+            }
+        })?;
+        Ok(step)
+    }
+
+    /// What each slot should move by, the optimizer's step plus what earlier encodings lost; 0 if it has moved.
+    fn targets(&self, next: &mut HeadRecord, mean: &Mean, window: &Window, moved: &[bool]) -> Vec<f64> {
         let layout = next.state.layout().clone();
         let memory = self.plan.optimizer.memory_of_a_lane();
         let mut targets = vec![0.0; layout.blocks() * window.width()];
         window.for_each_slot(&layout, |slot| {
-            let delta = tally.mean(slot.index) * 2f64.powi(scales[slot.layer].exponent(slot.wave).into());
-            let own = &mut next.memory[slot.lane * memory..(slot.lane + 1) * memory];
-            targets[slot.index] = self.plan.optimizer.step(own, delta) + next.lost[slot.lane];
+            if !moved[slot.lane] {
+                let own = &mut next.memory[slot.lane * memory..(slot.lane + 1) * memory];
+                targets[slot.index] = self.plan.optimizer.step(own, mean.lane(slot.lane)) + next.lost[slot.lane];
+            }
         });
         targets
     }
 
     /// Power-of-two scales at which the root mean square of the targets spans the plan's levels.
-    fn step_scales(&self, layout: &Layout, window: &Window, targets: &[f64]) -> Vec<Scales> {
+    fn step_scales(&self, layout: &Layout, window: &Window, targets: &[f64], moved: &[bool]) -> Vec<Scales> {
         let mut squares = vec![[(0.0, 0u32); 2]; layout.layers().len()];
         window.for_each_slot(layout, |slot| {
             let (sum, count) = &mut squares[slot.layer][usize::from(!slot.wave)];
             *sum += targets[slot.index] * targets[slot.index];
-            *count += 1;
+            *count += u32::from(!moved[slot.lane]);
         });
         let scale = |(sum, count): (f64, u32)| power_of_two((sum / f64::from(count.max(1))).sqrt() / self.plan.levels);
         squares.into_iter().map(|[wave, residual]| Scales { wave: scale(wave), residual: scale(residual) }).collect()
@@ -261,9 +285,11 @@ fn power_of_two(value: f64) -> i8 {
 
 #[cfg(test)]
 mod tests {
-    use packfed_codec::{LayerSpec, Seed, decode_catch_up};
+    use packfed_codec::{LayerSpec, Seed, Tally, decode_catch_up};
 
     use super::*;
+    use crate::mean::Part;
+    use crate::staleness::FRESH;
 
     const SCALES: [Scales; 1] = [Scales { wave: -12, residual: -6 }];
 
@@ -292,13 +318,44 @@ mod tests {
         tally
     }
 
-    fn committed(plan: HeadPlan, rounds: u64) -> Head {
+    /// The mean of rounds, each of one turn.
+    fn mean_of(rounds: &[(&Tally, u32)]) -> Mean {
+        let part = |&(tally, turn)| Part { tally, turn, scales: &SCALES, factor: FRESH };
+        Mean::of(&layout(), Profile::Plain, &rounds.iter().map(part).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn committed(plan: HeadPlan, rounds: u32) -> Head {
         let layout = layout();
         let mut head = Head::new(plan, layout.clone());
         for round in 0..rounds {
-            head.commit(&tally(&layout, round), u32::try_from(round).unwrap(), &SCALES).unwrap();
+            head.commit(&mean_of(&[(&tally(&layout, round.into()), round)])).unwrap();
         }
         head
+    }
+
+    #[test]
+    fn a_mean_over_several_windows_moves_each_lane_once() {
+        // 64 levels are so fine that the step shows what the mean says.
+        let plan = HeadPlan { levels: 64.0, ..plan(ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 }) };
+        let mut head = Head::new(plan, layout());
+        let (first, second) = (tally(&layout(), 1), tally(&layout(), 2));
+        let mean = mean_of(&[(&first, 4), (&second, 1)]);
+        assert_eq!(mean.turns(), [1, 4]);
+        for commits in [1.0, 2.5] {
+            head.commit(&mean).unwrap();
+            for lane in 0..layout().lanes() {
+                let (value, expected) = (head.state().value(lane), commits * mean.lane(lane));
+                assert!((value - expected).abs() < 0.05, "lane {lane}: {value} {expected}");
+            }
+        }
+        let (from, body) = head.catch_up(Some(1));
+        let mut replica = Head::new(plan, layout());
+        replica.commit(&mean).unwrap();
+        let mut replica = replica.state().clone();
+        decode_catch_up(&mut replica, Profile::Plain, &body).unwrap();
+        assert_eq!((from, replica.digest()), (1, head.digest()), "one step of two parts is caught up with");
+        let restored = Head::restore(plan, head.record().clone()).unwrap();
+        assert_eq!(restored.digest_of(0), Some(State::zero(layout()).digest()));
     }
 
     #[test]
@@ -312,7 +369,7 @@ mod tests {
         for (after, worst) in worst.iter_mut().enumerate() {
             let until = if after == 0 { 1 } else { 20 };
             while head.version() < until {
-                head.commit(&tally, 0, &SCALES).unwrap();
+                head.commit(&mean_of(&[(&tally, 0)])).unwrap();
             }
             Window::new(Profile::Plain, 0).for_each_slot(&layout, |slot| {
                 *worst = worst.max((head.state().value(slot.lane) - expected(slot, until as f64)).abs());
@@ -325,7 +382,7 @@ mod tests {
     fn every_remembered_version_catches_up_and_an_older_one_gets_a_checkpoint() {
         let head = committed(average(), 5);
         let mut older = vec![(0, committed(average(), 0)), (1, committed(average(), 1))];
-        older.extend((2..=5).map(|n| (n, committed(average(), n))));
+        older.extend((2..=5u32).map(|n| (n.into(), committed(average(), n))));
         for (version, past) in older {
             let (from, body) = head.catch_up(Some(version));
             assert_eq!(from, if version >= 2 { version } else { 0 }, "three steps are kept");
@@ -337,13 +394,20 @@ mod tests {
 
     #[test]
     fn a_restored_head_goes_on_as_if_it_had_not_stopped() {
-        let plan = plan(ServerOptimizer::FedAdam { rate: 0.1, beta1: 0.9, beta2: 0.99, tau: 1e-3 });
-        let mut stopped = Head::restore(plan, committed(plan, 3).record().clone()).unwrap();
-        stopped.commit(&tally(&layout(), 3), 3, &SCALES).unwrap();
-        let whole = committed(plan, 4);
-        assert_eq!(stopped.record(), whole.record());
-        assert_eq!(stopped.digest_of(2), whole.digest_of(2));
-        assert_eq!(whole.digest_of(9), None);
+        let (rate, beta1, beta2, tau) = (0.1, 0.9, 0.99, 1e-3);
+        for optimizer in [
+            ServerOptimizer::FedAvgM { rate, momentum: 0.5 },
+            ServerOptimizer::FedAdam { rate, beta1, beta2, tau },
+            ServerOptimizer::FedYogi { rate, beta1, beta2, tau },
+        ] {
+            let plan = plan(optimizer);
+            let mut stopped = Head::restore(plan, committed(plan, 3).record().clone()).unwrap();
+            stopped.commit(&mean_of(&[(&tally(&layout(), 3), 3)])).unwrap();
+            let whole = committed(plan, 4);
+            assert_eq!(stopped.record(), whole.record());
+            assert_eq!(stopped.digest_of(2), whole.digest_of(2));
+            assert_eq!(whole.digest_of(9), None);
+        }
     }
 
     #[test]
@@ -361,7 +425,7 @@ mod tests {
         let mut head = committed(average(), 2);
         let before = head.record().clone();
         let empty = Tally::new(&layout(), Profile::Plain);
-        assert_eq!(head.commit(&empty, 2, &SCALES), Err(HeadError::Empty));
+        assert_eq!(head.commit(&mean_of(&[(&empty, 2)])), Err(HeadError::Empty));
         assert_eq!(head.record(), &before);
     }
 

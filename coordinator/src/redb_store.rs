@@ -3,7 +3,7 @@
 //! ```text
 //!   meta      name → bytes               format, claim, next-round, scales, open, last
 //!   head      name → bytes               version, state, memory, lost
-//!   steps     version → StepWords        the steps that led to the last versions
+//!   steps     (version, part) → StepWords   the steps that led to the last versions, each in its parts
 //!   updates   (round, worker) → frame    the open round's journal
 //!   members   worker → Member
 //!   tokens    hash → ()                  tokens that are not used up
@@ -28,13 +28,13 @@ mod record;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const HEAD: TableDefinition<&str, &[u8]> = TableDefinition::new("head");
-const STEPS: TableDefinition<u64, &[u8]> = TableDefinition::new("steps");
+const STEPS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("steps");
 const UPDATES: TableDefinition<(u64, &[u8; 32]), &[u8]> = TableDefinition::new("updates");
 const MEMBERS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("members");
 const TOKENS: TableDefinition<&[u8; 32], ()> = TableDefinition::new("tokens");
 
 /// What is in the tables; another number is another program's file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A run in a file.
 #[derive(Debug)]
@@ -220,11 +220,11 @@ fn put_commit(transaction: &WriteTransaction, commit: &Commit) -> Result<(), red
     head.insert("memory", record::float_bytes(&commit.head.memory).as_slice())?;
     head.insert("lost", record::float_bytes(&commit.head.lost).as_slice())?;
     let mut steps = transaction.open_table(STEPS)?;
-    if let Some(step) = commit.head.past.back() {
-        steps.insert(commit.head.version, step.to_bytes().as_slice())?;
+    for (part, step) in (0..).zip(commit.head.past.back().into_iter().flatten()) {
+        steps.insert((commit.head.version, part), step.to_bytes().as_slice())?;
     }
     let kept = commit.head.version.saturating_sub(commit.head.past.len() as u64);
-    steps.retain(|version, _| version > kept)?;
+    steps.retain(|(version, _), _| version > kept)?;
     Ok(())
 }
 

@@ -21,6 +21,7 @@ use packfed_protocol::{
 
 use crate::aggregation::{AggregationTask, Counted, RobustRule, Rule};
 use crate::event::OpenRound;
+use crate::mean::Part;
 use crate::plan::RunPlan;
 use crate::scaling::codec_scales;
 
@@ -80,6 +81,12 @@ impl Reporting {
     #[must_use]
     pub const fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Its updates as a part of a mean; each counts for `factor`, and `scales` are the round's.
+    #[must_use]
+    pub const fn part<'a>(&'a self, scales: &'a [Scales], factor: u32) -> Part<'a> {
+        Part { tally: &self.tally, turn: self.open.turn, scales, factor }
     }
 
     /// Number of accepted updates.

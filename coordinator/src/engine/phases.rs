@@ -9,8 +9,11 @@ use super::{Engine, Stage};
 use crate::aggregation::{Aggregated, Rule};
 use crate::cohort;
 use crate::event::{Commit, Effect, OpenRound, Summary, Write};
+use crate::head::HeadError;
+use crate::mean::Mean;
 use crate::round::Reporting;
 use crate::scaling::corrected;
+use crate::staleness::FRESH;
 
 impl Engine {
     /// Ends every phase whose goal is met or whose time is up.
@@ -108,7 +111,8 @@ impl Engine {
     /// Makes the round's delta the next version. The round is closed.
     pub(super) fn commit(&mut self, reporting: &Reporting, now: Timestamp, effects: &mut Vec<Effect>) {
         let open = reporting.open();
-        if let Err(error) = self.head.commit(reporting.tally(), open.turn, &reporting.scales()) {
+        let mean = Mean::of(self.plan.layout(), self.plan.raw().profile, &[reporting.part(&reporting.scales(), FRESH)]);
+        if let Err(error) = mean.map_err(HeadError::from).and_then(|mean| self.head.commit(&mean)) {
             return self.fault(open.round, &error, now, effects);
         }
         let (digest, clipped) = (Digest(self.head.digest().0), reporting.clipped(&self.plan));

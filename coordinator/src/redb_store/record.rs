@@ -20,7 +20,7 @@ pub(super) struct Records {
     state: Vec<u8>,
     memory: Vec<u8>,
     lost: Vec<u8>,
-    steps: Vec<(u64, Vec<u8>)>,
+    steps: Vec<((u64, u32), Vec<u8>)>,
     updates: Vec<(u64, Vec<u8>)>,
 }
 
@@ -32,8 +32,8 @@ impl Records {
         };
         let mut steps = Vec::new();
         for entry in transaction.open_table(STEPS)?.iter()? {
-            let (version, bytes) = entry?;
-            steps.push((version.value(), bytes.value().to_vec()));
+            let (key, bytes) = entry?;
+            steps.push((key.value(), bytes.value().to_vec()));
         }
         let mut updates = Vec::new();
         for entry in transaction.open_table(UPDATES)?.iter()? {
@@ -90,19 +90,30 @@ impl Records {
 }
 
 /// The remembered steps, which have to lead to `version` without a gap.
-fn past(plan: &RunPlan, version: u64, steps: &[(u64, Vec<u8>)]) -> Result<VecDeque<StepWords>, StoreError> {
+fn past(
+    plan: &RunPlan,
+    version: u64,
+    steps: &[((u64, u32), Vec<u8>)],
+) -> Result<VecDeque<Vec<StepWords>>, StoreError> {
     let (layers, bytes) = (plan.layout().layers().len(), plan.layout().blocks() * WORD_BYTES);
-    let first = version.checked_sub(steps.len() as u64);
-    let mut past = VecDeque::with_capacity(steps.len());
-    for (index, (led_to, step)) in steps.iter().enumerate() {
-        if Some(*led_to) != first.map(|first| first + 1 + index as u64) {
+    let mut past: VecDeque<Vec<StepWords>> = VecDeque::new();
+    // From the last step back to the first.
+    let mut expected = version;
+    for parts in steps.chunk_by(|((a, _), _), ((b, _), _)| a == b).rev() {
+        let ((led_to, _), _) = parts[0];
+        let in_order = (0..).zip(parts).all(|(number, ((_, part), _))| number == *part);
+        if led_to == 0 || led_to != expected || !in_order {
             return Err(corrupt("steps", format!("step {led_to} is out of line with version {version}")));
         }
-        let step = StepWords::from_bytes(step).map_err(|e| corrupt("steps", format!("step {led_to}: {e}")))?;
-        if (step.scales.len(), step.words.len()) != (layers, bytes) {
+        expected = led_to - 1;
+        let step = |(_, bytes): &(_, Vec<u8>)| {
+            StepWords::from_bytes(bytes).map_err(|e| corrupt("steps", format!("step {led_to}: {e}")))
+        };
+        let parts = parts.iter().map(step).collect::<Result<Vec<_>, _>>()?;
+        if parts.iter().any(|step| (step.scales.len(), step.words.len()) != (layers, bytes)) {
             return Err(corrupt("steps", format!("step {led_to} does not fit the layout")));
         }
-        past.push_back(step);
+        past.push_front(parts);
     }
     Ok(past)
 }

@@ -346,7 +346,7 @@ fn every_record_is_checked_when_it_is_read() {
     damage(meta("next-round", &[7]), "next-round");
     damage(meta("last", &[7]), "last");
     damage(|t| drop(t.open_table(META).unwrap().remove("claim").unwrap()), "claim");
-    damage(|t| drop(t.open_table(STEPS).unwrap().insert(1, [1; 9].as_slice()).unwrap()), "steps");
+    damage(|t| drop(t.open_table(STEPS).unwrap().insert((1, 0), [1; 9].as_slice()).unwrap()), "steps");
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn a_head_that_does_not_fit_the_plan_is_an_error() {
     let mut fleet = Fleet::of(3, |_| {});
     fleet.whole_round();
     let mut stored = fleet.disk.stored.clone();
-    stored.head.past[0].words.truncate(16);
+    stored.head.past[0][0].words.truncate(16);
     let error = restored(&fleet, fleet.engine.plan().raw().clone(), stored).unwrap_err();
     assert!(matches!(error, RestoreError::Head(HeadError::State(_))), "{error}");
 }
