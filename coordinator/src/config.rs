@@ -24,7 +24,9 @@ mod run;
 
 pub use aggregation::{AggregationTable, RuleName};
 pub use limits::ShellLimits;
-pub use run::{LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable};
+pub use run::{
+    BufferedTable, LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
+};
 
 /// The file as it is written, not checked yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ pub struct CoordinatorFile {
     /// How accepted updates become one delta. Default the mean.
     #[serde(default)]
     pub aggregation: AggregationTable,
+    /// Without rounds, if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffered: Option<BufferedTable>,
     /// How that becomes a step.
     pub server_optimizer: ServerOptimizer,
     /// What the process bears.
@@ -60,7 +65,7 @@ impl CoordinatorFile {
     /// A file for this run, with the default limits.
     #[must_use]
     pub fn new(listen: SocketAddr, identity: PathBuf, store: PathBuf, run: RunConfig) -> Self {
-        let RunConfig { run, layers, training, selection, reporting, aggregation, server_optimizer } = run;
+        let RunConfig { run, layers, training, selection, reporting, aggregation, buffered, server_optimizer } = run;
         let limits = ShellLimits::default();
         Self {
             listen,
@@ -72,6 +77,7 @@ impl CoordinatorFile {
             selection,
             reporting,
             aggregation,
+            buffered,
             server_optimizer,
             limits,
         }
@@ -103,6 +109,7 @@ impl CoordinatorFile {
             selection: self.selection,
             reporting: self.reporting,
             aggregation: self.aggregation,
+            buffered: self.buffered,
             server_optimizer: self.server_optimizer,
         }
     }

@@ -1,8 +1,8 @@
 //! The coordinator as a pure state machine: events in, effects out, time passed in.
 //!
 //! One task owns the engine and does what its effects say, in order. The engine names no socket, file,
-//! clock or random generator; what it draws follows from the run's seed. Updates of a round lead to the
-//! same model in any order, and so do check-ins when as many come as the selection waits for.
+//! clock or random generator; what it draws follows from the run's seed. Updates of a round, or of one buffer, lead
+//! to the same model in any order, and so do check-ins when as many come as the selection waits for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use std::sync::Arc;
 use packfed_protocol::{Digest, LaneScales, Outcome, Rejection, Round, Timestamp, WorkerId};
 use thiserror::Error;
 
-use crate::closed::ClosedRounds;
+use crate::buffer::Buffer;
 use crate::counters::Counters;
-use crate::event::{Effect, Event, Stored, Summary};
+use crate::event::{Effect, Event, Stored, StoredRound, Summary};
 use crate::head::{Head, HeadError};
+use crate::missed::MissedRounds;
 use crate::plan::RunPlan;
 use crate::registry::Registry;
 use crate::round::Reporting;
@@ -21,6 +22,7 @@ use crate::scaling::wire_scales;
 use crate::status::{Status, StatusStage};
 
 mod arrivals;
+mod buffering;
 mod phases;
 mod sending;
 
@@ -35,7 +37,7 @@ pub struct Engine {
     stage: Stage,
     /// Workers that are there and free, with the version of their replica if it is one of ours.
     idle: BTreeMap<WorkerId, Option<u64>>,
-    closed: ClosedRounds,
+    missed: MissedRounds,
     last: Option<Summary>,
     counters: Counters,
 }
@@ -49,6 +51,8 @@ enum Stage {
     Reporting(Box<Reporting>),
     /// Nobody reports any more; the rule is at work on the journal.
     Aggregating(Box<Reporting>),
+    /// Of a buffered plan: workers train and report whenever they can.
+    Buffering(Buffer),
     /// Every round of the plan is committed.
     Finished,
 }
@@ -69,6 +73,12 @@ pub enum RestoreError {
         /// What is wrong with it.
         rejection: Rejection,
     },
+    /// More rounds are open than the plan can have.
+    #[error("the store has {open} open rounds of a buffered plan, this plan can have 1; put [buffered] back")]
+    Rounds {
+        /// How many.
+        open: usize,
+    },
 }
 
 /// The round of a verdict on an update that could not be read; rounds count from 1.
@@ -80,15 +90,19 @@ impl Engine {
     pub fn new(plan: Arc<RunPlan>, registry: Registry, now: Timestamp) -> Self {
         let head = Head::new(plan.head(), plan.layout().clone());
         let scales = wire_scales(&plan.first_scales());
+        let stage = match plan.raw().buffered {
+            Some(_) => Stage::Buffering(Buffer::default()),
+            None => Stage::Selecting { deadline: now.plus(plan.raw().selection.timeout_ms) },
+        };
         Self {
-            stage: Stage::Selecting { deadline: now.plus(plan.raw().selection.timeout_ms) },
+            stage,
             plan,
             registry,
             head,
             scales,
             next_round: Round(1),
             idle: BTreeMap::new(),
-            closed: ClosedRounds::default(),
+            missed: MissedRounds::default(),
             last: None,
             counters: Counters::default(),
         }
@@ -111,13 +125,26 @@ impl Engine {
         engine.last = stored.last;
         if engine.head.version() >= engine.plan.raw().rounds {
             engine.stage = Stage::Finished;
-        } else if let Some((open, frames)) = stored.open {
-            let round = open.round;
-            let reporting = Reporting::restore(&engine.plan, open, &frames)
-                .map_err(|(index, rejection)| RestoreError::Journal { index, round, rejection })?;
-            engine.stage = Stage::Reporting(Box::new(reporting));
+        } else {
+            engine.take_up(stored.open)?;
         }
         Ok(engine)
+    }
+
+    /// Goes on with the rounds that were open.
+    fn take_up(&mut self, mut open: Vec<StoredRound>) -> Result<(), RestoreError> {
+        let journal = |(round, index, rejection)| RestoreError::Journal { index, round, rejection };
+        if self.plan.raw().buffered.is_some() {
+            self.stage = Stage::Buffering(Buffer::restore(&self.plan, open).map_err(journal)?);
+        } else if open.len() > 1 {
+            return Err(RestoreError::Rounds { open: open.len() });
+        } else if let Some((open, frames)) = open.pop() {
+            let round = open.round;
+            let reporting =
+                Reporting::restore(&self.plan, open, &frames).map_err(|(index, why)| journal((round, index, why)))?;
+            self.stage = Stage::Reporting(Box::new(reporting));
+        }
+        Ok(())
     }
 
     /// Takes one event at a time and returns what is to be done, in order.
@@ -179,6 +206,7 @@ impl Engine {
         match &self.stage {
             Stage::Selecting { deadline } => Some(*deadline),
             Stage::Reporting(reporting) => Some(reporting.open().deadline),
+            Stage::Buffering(buffer) => buffer.deadline(),
             Stage::Aggregating(_) | Stage::Finished => None,
         }
     }
@@ -196,6 +224,12 @@ impl Engine {
             Stage::Aggregating(reporting) => {
                 StatusStage::Aggregating { round: reporting.open().round.0, reports: reporting.reports() }
             }
+            Stage::Buffering(buffer) => StatusStage::Buffering {
+                round: buffer.latest().map_or(0, |open| open.round.0),
+                at_work: buffer.at_work(),
+                reports: buffer.updates(),
+                waiting_for: self.plan.raw().reporting.goal,
+            },
             Stage::Finished => StatusStage::Finished,
         };
         Status {

@@ -108,7 +108,7 @@ pub enum Write {
         /// The token that is used up.
         token: Digest,
     },
-    /// A round was opened; accepted updates of any earlier round may be forgotten.
+    /// A round was opened, or an open one has another cohort or deadline.
     Open(OpenRound),
     /// An update was accepted.
     Accept {
@@ -119,12 +119,12 @@ pub enum Write {
         /// The whole signed frame, to be verified again when it is loaded.
         frame: Vec<u8>,
     },
-    /// The open round ended without a commit.
+    /// An open round ended without a commit; its accepted updates may be forgotten.
     Abandon {
         /// Which.
         round: Round,
     },
-    /// The open round was committed.
+    /// Every accepted update of the open rounds is in a new head, and may be forgotten.
     Commit(Box<Commit>),
 }
 
@@ -167,15 +167,17 @@ impl OpenRound {
     }
 }
 
-/// A committed round: the new head, and what the next round begins with.
+/// A new head, and what the next round begins with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Commit {
-    /// The round.
+    /// The round; of several, the latest.
     pub round: Round,
     /// The new head.
     pub head: HeadRecord,
     /// Scales of the next round's way up.
     pub scales: Vec<LaneScales>,
+    /// Rounds that stay open, with cohorts of those who have not reported; of a plan that is not buffered, none.
+    pub open: Vec<OpenRound>,
     /// How the round went.
     pub summary: Summary,
 }
@@ -199,6 +201,9 @@ pub struct Summary {
     pub clipped: f64,
 }
 
+/// An open round, and the frames of its accepted updates.
+pub type StoredRound = (OpenRound, Vec<Vec<u8>>);
+
 /// Everything that a store gives back at a start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
@@ -208,8 +213,8 @@ pub struct Stored {
     pub scales: Vec<LaneScales>,
     /// Number of the next round to be opened.
     pub next_round: Round,
-    /// The open round, with the frames of its accepted updates.
-    pub open: Option<(OpenRound, Vec<Vec<u8>>)>,
+    /// The open rounds in their order; at most one if the plan is not buffered.
+    pub open: Vec<StoredRound>,
     /// The last committed round.
     pub last: Option<Summary>,
 }

@@ -335,8 +335,8 @@ mod tests {
 
     #[test]
     fn a_mean_over_several_windows_moves_each_lane_once() {
-        // 64 levels are so fine that the step shows what the mean says.
-        let plan = HeadPlan { levels: 64.0, ..plan(ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 }) };
+        // 16 levels are so fine that the step shows what the mean says.
+        let plan = HeadPlan { levels: 16.0, ..plan(ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 }) };
         let mut head = Head::new(plan, layout());
         let (first, second) = (tally(&layout(), 1), tally(&layout(), 2));
         let mean = mean_of(&[(&first, 4), (&second, 1)]);

@@ -8,7 +8,7 @@
 //! binary are the shell. There is no tensor library here: the coordinator adds words.
 
 pub mod aggregation;
-mod closed;
+pub mod buffer;
 pub mod cohort;
 pub mod config;
 pub mod counters;
@@ -17,6 +17,7 @@ pub mod event;
 pub mod head;
 pub mod mean;
 pub mod memory_store;
+mod missed;
 pub mod optimizer;
 pub mod plan;
 pub mod redb_store;

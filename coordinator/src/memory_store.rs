@@ -19,7 +19,7 @@ pub struct MemoryStore {
     registry: Registry,
     claim: Option<Claim>,
     next_round: Option<Round>,
-    open: Option<OpenRound>,
+    open: BTreeMap<Round, OpenRound>,
     journal: BTreeMap<(Round, WorkerId), Vec<u8>>,
     committed: Option<Commit>,
 }
@@ -32,14 +32,19 @@ impl MemoryStore {
     }
 
     fn open_round(&mut self, open: &OpenRound) {
-        self.journal.retain(|(round, _), _| *round >= open.round);
-        self.next_round = Some(open.round.next());
-        self.open = Some(open.clone());
+        self.next_round = self.next_round.max(Some(open.round.next()));
+        self.open.insert(open.round, open.clone());
     }
 
-    fn close_round(&mut self) {
+    fn abandon(&mut self, ended: Round) {
+        self.journal.retain(|(round, _), _| *round != ended);
+        self.open.remove(&ended);
+    }
+
+    fn commit(&mut self, commit: &Commit) {
         self.journal.clear();
-        self.open = None;
+        self.open = commit.open.iter().map(|open| (open.round, open.clone())).collect();
+        self.committed = Some(commit.clone());
     }
 }
 
@@ -64,11 +69,8 @@ impl Store for MemoryStore {
             Write::Accept { round, worker, frame } => {
                 self.journal.insert((*round, *worker), frame.clone());
             }
-            Write::Abandon { round: _ } => self.close_round(),
-            Write::Commit(commit) => {
-                self.close_round();
-                self.committed = Some(commit.as_ref().clone());
-            }
+            Write::Abandon { round } => self.abandon(*round),
+            Write::Commit(commit) => self.commit(commit),
         }
         Ok(())
     }
@@ -94,7 +96,11 @@ impl Store for MemoryStore {
             Some(commit) => (commit.head.clone(), commit.scales.clone(), Some(commit.summary)),
             None => (first_head(plan), wire_scales(&plan.first_scales()), None),
         };
-        let open = self.open.clone().map(|open| (open, self.journal.values().cloned().collect()));
+        let frames = |of: Round| {
+            let own = self.journal.iter().filter(|((round, _), _)| *round == of);
+            own.map(|(_, frame)| frame.clone()).collect()
+        };
+        let open = self.open.values().map(|open| (open.clone(), frames(open.round))).collect();
         Ok(Some(Stored { head, scales, next_round, open, last }))
     }
 }

@@ -9,9 +9,10 @@ use packfed_codec::{LayerSpec, Layout, LayoutError, Profile, Scales, Seed};
 use packfed_protocol::{Digest, LAYERS_MAX, LayerPlan, LocalOptimizer, Plan, RunId};
 use thiserror::Error;
 
-use crate::aggregation::Aggregation;
+use crate::aggregation::{Aggregation, Rule};
 use crate::head::HeadPlan;
 use crate::optimizer::ServerOptimizer;
+use crate::staleness::StalenessWeight;
 
 /// How many are waited for, how few will do, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,17 @@ impl Training {
     }
 }
 
+/// What makes a plan buffered (FedBuff: Nguyen et al., AISTATS 2022).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffered {
+    /// Workers that may be at work at once.
+    pub concurrency: u32,
+    /// Versions that the base of an update may be behind the head.
+    pub staleness_max: u32,
+    /// What an update against an older base counts for.
+    pub staleness_weight: StalenessWeight,
+}
+
 /// A plan before it is checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawPlan {
@@ -112,6 +124,9 @@ pub struct RawPlan {
     pub over_selection: u32,
     /// How accepted updates become one delta.
     pub aggregation: Aggregation,
+    /// Workers are assigned whenever they are free, and a commit takes the next `reporting.goal` updates of any; nobody
+    /// is selected.
+    pub buffered: Option<Buffered>,
     /// The server optimizer.
     pub optimizer: ServerOptimizer,
     /// Quantization levels that the root mean square of a step spans on the way down.
@@ -156,6 +171,12 @@ pub enum PlanError {
         min: usize,
         /// Fewest that the rule takes.
         needed: usize,
+    },
+    /// A rule that compares the updates of one window, for a run whose versions are of several.
+    #[error("aggregation {rule} compares updates against one base, a buffered run has several; take mean, or rounds")]
+    BufferedRule {
+        /// The rule.
+        rule: &'static str,
     },
     /// A server-optimizer parameter is outside its bounds.
     #[error("server optimizer: {0}")]
@@ -285,6 +306,14 @@ fn check_numbers(raw: &RawPlan) -> Result<(), PlanError> {
     range("rounds", raw.rounds as f64, 1.0..=1e12)?;
     range("examples_max", f64::from(raw.examples_max), 1.0..=f64::from(1u32 << 24))?;
     raw.training.check()?;
+    if let Some(buffered) = &raw.buffered {
+        range("buffered concurrency", f64::from(buffered.concurrency), 1.0..=1e4)?;
+        range("buffered staleness_max", f64::from(buffered.staleness_max), 0.0..=1e3)?;
+        range("reporting over_selection of a buffered run", f64::from(raw.over_selection), 0.0..=0.0)?;
+        if let Rule::Robust(_) = raw.aggregation.rule {
+            return Err(PlanError::BufferedRule { rule: raw.aggregation.name() });
+        }
+    }
     range("levels", raw.levels, 0.125..=64.0)?;
     range("history", f64::from(raw.history), 0.0..=1e6)?;
     range("reporting over_selection", f64::from(raw.over_selection), 0.0..=1e6)?;
@@ -330,6 +359,7 @@ pub(crate) mod tests {
             reporting: Phase { goal: 3, min: 2, timeout_ms: 5_000 },
             over_selection: 0,
             aggregation: Aggregation::MEAN,
+            buffered: None,
             optimizer: ServerOptimizer::FedAvg { rate: 1.0 },
             levels: 2.0,
             history: 8,
@@ -344,6 +374,10 @@ pub(crate) mod tests {
             let reach = 2f64.powi(exponent.into()) * f64::from(Profile::Plain.lane_max(lane));
             assert!((1.0..2.1).contains(&reach), "{reach}");
         }
+    }
+
+    fn buffered(concurrency: u32, staleness_max: u32) -> Option<Buffered> {
+        Some(Buffered { concurrency, staleness_max, staleness_weight: StalenessWeight::Constant })
     }
 
     #[test]
@@ -370,6 +404,15 @@ pub(crate) mod tests {
         assert!(error(|raw| raw.training.clip_norm = -1.0).starts_with("training clip_norm is -1, allowed is 0 to"));
         assert!(error(|raw| raw.training.proximal = 11.0).starts_with("training proximal is 11, allowed is 0 to 9.99"));
         assert!(error(|raw| raw.training.warmup = 2_000_000).starts_with("training warmup is 2000000, allowed is 0"));
+        assert!(error(|raw| raw.buffered = buffered(0, 1)).starts_with("buffered concurrency is 0, allowed is 1"));
+        assert!(error(|raw| raw.buffered = buffered(1, 1_001)).starts_with("buffered staleness_max is 1001"));
+        let both: fn(&mut RawPlan) = |raw| (raw.buffered, raw.over_selection) = (buffered(1, 1), 1);
+        let robust: fn(&mut RawPlan) = |raw| {
+            raw.buffered = buffered(1, 1);
+            raw.aggregation.rule = Rule::Robust(crate::aggregation::RobustRule::Median);
+        };
+        assert!(error(robust).starts_with("aggregation median compares updates against one base"));
+        assert_eq!(error(both), "reporting over_selection of a buffered run is 1, allowed is 0 to 0");
         assert!(error(|raw| raw.layers[0].block = 0).contains("block is 0"));
         assert!(error(|raw| raw.optimizer = ServerOptimizer::FedAvg { rate: -1.0 }).contains("rate is -1"));
     }

@@ -1,10 +1,11 @@
 //! The store in one file, over redb: every write is one transaction, on the disk before it returns.
 //!
 //! ```text
-//!   meta      name → bytes               format, claim, next-round, scales, open, last
+//!   meta      name → bytes               format, claim, next-round, scales, last
 //!   head      name → bytes               version, state, memory, lost
 //!   steps     (version, part) → StepWords   the steps that led to the last versions, each in its parts
-//!   updates   (round, worker) → frame    the open round's journal
+//!   rounds    round → OpenRound          the open ones
+//!   updates   (round, worker) → frame    their journal
 //!   members   worker → Member
 //!   tokens    hash → ()                  tokens that are not used up
 //! ```
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use packfed_protocol::{Digest, Round, WorkerId, wire};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use crate::event::{Commit, Stored, Write};
+use crate::event::{Commit, OpenRound, Stored, Write};
 use crate::plan::RunPlan;
 use crate::registry::Registry;
 use crate::store::{Claim, Store, StoreError, copy_part};
@@ -29,6 +30,7 @@ mod record;
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const HEAD: TableDefinition<&str, &[u8]> = TableDefinition::new("head");
 const STEPS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("steps");
+const ROUNDS: TableDefinition<u64, &[u8]> = TableDefinition::new("rounds");
 const UPDATES: TableDefinition<(u64, &[u8; 32]), &[u8]> = TableDefinition::new("updates");
 const MEMBERS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("members");
 const TOKENS: TableDefinition<&[u8; 32], ()> = TableDefinition::new("tokens");
@@ -58,6 +60,7 @@ impl RedbStore {
             transaction.open_table(META)?.insert("format", wire::to_bytes(&FORMAT).as_slice())?;
             transaction.open_table(HEAD)?;
             transaction.open_table(STEPS)?;
+            transaction.open_table(ROUNDS)?;
             transaction.open_table(UPDATES)?;
             let mut members = transaction.open_table(MEMBERS)?;
             for (worker, member) in registry.members() {
@@ -145,16 +148,16 @@ impl Store for RedbStore {
                 transaction.open_table(TOKENS)?.remove(&token.0)?;
                 Ok(())
             }
-            Write::Open(open) => {
-                transaction.open_table(UPDATES)?.retain(|(round, _), _| round >= open.round.0)?;
-                put_meta(transaction, "next-round", &open.round.next())?;
-                put_meta(transaction, "open", open)
-            }
+            Write::Open(open) => put_round(transaction, open),
             Write::Accept { round, worker, frame } => {
                 transaction.open_table(UPDATES)?.insert((round.0, &worker.0), frame.as_slice())?;
                 Ok(())
             }
-            Write::Abandon { round: _ } => close_round(transaction),
+            Write::Abandon { round: ended } => {
+                transaction.open_table(UPDATES)?.retain(|(round, _), _| round != ended.0)?;
+                transaction.open_table(ROUNDS)?.remove(ended.0)?;
+                Ok(())
+            }
             Write::Commit(commit) => put_commit(transaction, commit),
         })
     }
@@ -194,7 +197,7 @@ impl Store for RedbStore {
         let Some(next_round) = self.meta("next-round")? else { return Ok(None) };
         Claim::of(plan).check(self.meta("claim")?)?;
         let records = self.read("read", record::Records::read)?;
-        let stored = records.check(plan, next_round, self.meta("scales")?, self.meta("open")?, self.meta("last")?)?;
+        let stored = records.check(plan, next_round, self.meta("scales")?, self.meta("last")?)?;
         Ok(Some(stored))
     }
 }
@@ -204,14 +207,25 @@ fn put_meta<T: serde::Serialize>(transaction: &WriteTransaction, name: &str, val
     Ok(())
 }
 
-fn close_round(transaction: &WriteTransaction) -> Result<(), redb::Error> {
-    transaction.open_table(META)?.remove("open")?;
-    transaction.open_table(UPDATES)?.retain(|_, _| false)?;
+/// A round's numbers are never used again, so the latest one says which is next.
+fn put_round(transaction: &WriteTransaction, open: &OpenRound) -> Result<(), redb::Error> {
+    transaction.open_table(ROUNDS)?.insert(open.round.0, wire::to_bytes(open).as_slice())?;
+    let next = open.round.next();
+    let latest =
+        transaction.open_table(META)?.get("next-round")?.and_then(|b| wire::from_bytes::<Round>(b.value()).ok());
+    if latest.is_none_or(|latest| latest < next) {
+        put_meta(transaction, "next-round", &next)?;
+    }
     Ok(())
 }
 
 fn put_commit(transaction: &WriteTransaction, commit: &Commit) -> Result<(), redb::Error> {
-    close_round(transaction)?;
+    transaction.open_table(UPDATES)?.retain(|_, _| false)?;
+    let mut rounds = transaction.open_table(ROUNDS)?;
+    rounds.retain(|_, _| false)?;
+    for open in &commit.open {
+        rounds.insert(open.round.0, wire::to_bytes(open).as_slice())?;
+    }
     put_meta(transaction, "scales", &commit.scales)?;
     put_meta(transaction, "last", &commit.summary)?;
     let mut head = transaction.open_table(HEAD)?;

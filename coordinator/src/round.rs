@@ -16,7 +16,7 @@ use std::sync::Arc;
 use packfed_codec::robust::{Extent, WHOLE};
 use packfed_codec::{Scales, Tally, Window};
 use packfed_protocol::{
-    Digest, LaneClips, Limits, Message, Rejection, RejectionCode, UpdateHeader, Verified, WorkerId,
+    Digest, LaneClips, Limits, Message, Rejection, RejectionCode, Timestamp, UpdateHeader, Verified, WorkerId,
 };
 
 use crate::aggregation::{AggregationTask, Counted, RobustRule, Rule};
@@ -99,6 +99,23 @@ impl Reporting {
     #[must_use]
     pub fn awaits(&self, worker: &WorkerId) -> bool {
         self.open.cohort.binary_search(worker).is_ok() && !self.accepted.contains_key(worker)
+    }
+
+    /// Workers that were drawn and have not reported, ascending.
+    pub fn missing(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.open.cohort.iter().filter(|worker| !self.accepted.contains_key(worker)).copied()
+    }
+
+    /// Draws more workers, and waits for them until this time.
+    pub fn join(&mut self, workers: &[WorkerId], deadline: Timestamp) {
+        self.open.cohort.extend_from_slice(workers);
+        self.open.cohort.sort_unstable();
+        self.open.deadline = self.open.deadline.max(deadline);
+    }
+
+    /// No longer waits for workers that have not reported.
+    pub fn leave(&mut self, workers: &[WorkerId]) {
+        self.open.cohort.retain(|worker| self.accepted.contains_key(worker) || !workers.contains(worker));
     }
 
     /// Adds an update for this round, or says why not; then nothing has changed.
@@ -225,6 +242,13 @@ impl Reporting {
             believed(clipped.map(|clipped| clipped as f64 / lanes.max(1) as f64).collect(), doubts)
         };
         (0..self.lanes.len()).map(|layer| [share(layer, 0), share(layer, 1)]).collect()
+    }
+
+    /// Share of all lanes that were clipped, layers and kinds counting alike.
+    #[must_use]
+    pub fn clipped_in_all(&self, plan: &RunPlan) -> f64 {
+        let clipped = self.clipped(plan);
+        clipped.iter().flatten().sum::<f64>() / (2 * clipped.len()).max(1) as f64
     }
 
     /// Share of its field's range that the largest lane of each layer and kind uses, wave then residual: of all

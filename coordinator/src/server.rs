@@ -182,7 +182,13 @@ impl Server {
     pub const fn resumed_round(&self) -> Option<ResumedRound> {
         match self.status.stage {
             StatusStage::Reporting { round, cohort, reports } => Some(ResumedRound { round, cohort, reports }),
-            StatusStage::Selecting { .. } | StatusStage::Aggregating { .. } | StatusStage::Finished => None,
+            StatusStage::Buffering { round, at_work, reports, .. } if round > 0 => {
+                Some(ResumedRound { round, cohort: at_work, reports })
+            }
+            StatusStage::Selecting { .. }
+            | StatusStage::Aggregating { .. }
+            | StatusStage::Buffering { .. }
+            | StatusStage::Finished => None,
         }
     }
 

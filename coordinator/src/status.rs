@@ -55,6 +55,17 @@ pub enum StatusStage {
         /// Updates accepted.
         reports: u32,
     },
+    /// Of a buffered plan: workers train and report whenever they can.
+    Buffering {
+        /// The latest round with an assignment; 0 before the first.
+        round: u64,
+        /// Workers with an assignment and no update yet.
+        at_work: usize,
+        /// Updates gathered.
+        reports: u32,
+        /// How many are waited for.
+        waiting_for: u32,
+    },
     /// Every round is committed.
     Finished,
 }

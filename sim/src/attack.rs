@@ -155,6 +155,7 @@ mod tests {
             training: TrainingTable::adam(1, 1, 0.1),
             selection: SelectionTable { goal: phase.0, min: phase.1, timeout_ms: phase.2 },
             reporting: ReportingTable { goal: phase.0, min: phase.1, timeout_ms: phase.2, over_selection: 0 },
+            buffered: None,
             aggregation: AggregationTable::default(),
             server_optimizer: ServerOptimizer::FedAvg { rate: 1.0 },
         };

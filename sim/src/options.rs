@@ -106,6 +106,7 @@ pub fn digits_run(options: &Options, base: &Mlp, base_digest: Digest) -> RunConf
             over_selection: 0,
         },
         aggregation: AggregationTable::default(),
+        buffered: None,
         server_optimizer: SERVER_OPTIMIZER,
     }
 }

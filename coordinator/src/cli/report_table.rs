@@ -5,13 +5,14 @@ use comfy_table::{Table, presets};
 use serde_json::{Map, Value};
 
 /// The report's rows, in the order in which a person asks.
-const ROWS: [&str; 18] = [
+const ROWS: [&str; 19] = [
     "serving",
     "run",
     "stage",
     "waiting_for",
     "round",
     "cohort",
+    "at_work",
     "reports",
     "version",
     "rounds",

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{AggregationTable, ConfigError};
 use crate::optimizer::ServerOptimizer;
-use crate::plan::{Phase, PlanError, RawPlan, RunPlan, Training};
+use crate::plan::{Buffered, Phase, PlanError, RawPlan, RunPlan, Training};
+use crate::staleness::StalenessWeight;
 
 /// A run before it is checked: the tables of a file that shape it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct RunConfig {
     /// How accepted updates become one delta. Default the mean.
     #[serde(default)]
     pub aggregation: AggregationTable,
+    /// Without rounds, if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffered: Option<BufferedTable>,
     /// How that becomes a step.
     pub server_optimizer: ServerOptimizer,
 }
@@ -188,6 +192,28 @@ pub struct ReportingTable {
     pub over_selection: u32,
 }
 
+/// `[buffered]`: workers are assigned whenever they are free, and each `reporting.goal` updates make a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BufferedTable {
+    /// Workers that may be at work at once.
+    pub concurrency: u32,
+    /// Versions that the base of an update may be behind the head. Default 20.
+    #[serde(default = "staleness_max")]
+    pub staleness_max: u32,
+    /// What an update against an older base counts for. Default inverse-sqrt.
+    #[serde(default)]
+    pub staleness_weight: StalenessWeight,
+}
+
+impl BufferedTable {
+    /// So many at work, and the defaults.
+    #[must_use]
+    pub const fn new(concurrency: u32) -> Self {
+        Self { concurrency, staleness_max: staleness_max(), staleness_weight: StalenessWeight::InverseSqrt }
+    }
+}
+
 impl RunConfig {
     /// Checks every number and cuts the layers into blocks.
     ///
@@ -215,6 +241,7 @@ impl RunConfig {
             reporting: self.reporting.into(),
             over_selection: self.reporting.over_selection,
             aggregation: self.aggregation.aggregation()?,
+            buffered: self.buffered.map(Buffered::from),
             optimizer: self.server_optimizer,
             levels: self.run.levels,
             history: self.run.history,
@@ -235,6 +262,13 @@ impl From<ProfileName> for Profile {
             ProfileName::Plain => Self::Plain,
             ProfileName::Nibble => Self::Nibble,
         }
+    }
+}
+
+impl From<BufferedTable> for Buffered {
+    fn from(table: BufferedTable) -> Self {
+        let BufferedTable { concurrency, staleness_max, staleness_weight } = table;
+        Self { concurrency, staleness_max, staleness_weight }
     }
 }
 
@@ -263,6 +297,10 @@ fn printable(key: &'static str, value: &str) -> Result<(), ConfigError> {
 
 const fn examples_max() -> u32 {
     65_536
+}
+
+const fn staleness_max() -> u32 {
+    20
 }
 
 const fn levels() -> f64 {

@@ -30,6 +30,21 @@ fn the_defaults_that_the_example_shows_are_the_defaults() {
 }
 
 #[test]
+fn the_example_shows_a_buffered_run_with_its_defaults() {
+    let uncommented = |line: &'static str| match line.strip_prefix('#') {
+        Some(setting) if setting.starts_with(|first: char| first == '[' || first.is_alphabetic()) => setting,
+        _ => line,
+    };
+    let shown: Vec<&str> = EXAMPLE.lines().map(uncommented).collect();
+    let file = CoordinatorFile::parse(&shown.join("\n")).unwrap();
+    assert_eq!(file.buffered, Some(BufferedTable::new(8)));
+    assert_eq!(CoordinatorFile::parse(&file.to_toml().unwrap()), Ok(file.clone()));
+    let defaults: String =
+        shown.iter().filter(|line| !line.starts_with("staleness")).map(|l| format!("{l}\n")).collect();
+    assert_eq!(CoordinatorFile::parse(&defaults), Ok(file));
+}
+
+#[test]
 fn a_written_file_is_read_as_itself() {
     let file = CoordinatorFile::parse(EXAMPLE).unwrap();
     assert_eq!(CoordinatorFile::parse(&file.to_toml().unwrap()), Ok(file.clone()));

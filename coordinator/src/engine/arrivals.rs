@@ -46,6 +46,7 @@ impl Engine {
                 let assignment = reporting.open().assignment(&self.plan.raw().training, now);
                 self.send_assignment(worker, version, assignment, effects);
             }
+            Stage::Buffering(_) => self.check_in_buffered(worker, version, now, effects),
             Stage::Reporting(_) | Stage::Aggregating(_) | Stage::Selecting { .. } => {
                 self.idle.insert(worker, version);
             }
@@ -104,6 +105,7 @@ impl Engine {
             Stage::Reporting(reporting) if reporting.open().round == header.round => {
                 reporting.accept(&self.plan, update).map(|()| Outcome::Accepted)
             }
+            Stage::Buffering(_) => self.judge_buffered(update),
             Stage::Reporting(_) | Stage::Aggregating(_) | Stage::Selecting { .. } | Stage::Finished => {
                 self.late(header.round, &header.worker)
             }
@@ -116,7 +118,7 @@ impl Engine {
             let detail = format!("round {} is not open, the next one is {}", round.0, self.next_round.0);
             return Err(Rejection::new(RejectionCode::NotSelected, detail));
         }
-        if self.closed.awaited(round, worker) {
+        if self.missed.awaited(round, worker) {
             return Ok(Outcome::Discarded);
         }
         let detail = format!("round {} is closed, the next one is {}", round.0, self.next_round.0);

@@ -23,6 +23,11 @@ impl Engine {
             match &self.stage {
                 Stage::Selecting { deadline } => self.end_selection(*deadline, now, effects),
                 Stage::Reporting(_) => self.end_reporting(now, effects),
+                Stage::Buffering(_) => {
+                    if let Some(buffered) = self.plan.raw().buffered {
+                        self.advance_buffer(buffered, now, effects);
+                    }
+                }
                 Stage::Aggregating(_) | Stage::Finished => {}
             }
             if effects.len() == before {
@@ -115,8 +120,8 @@ impl Engine {
         if let Err(error) = mean.map_err(HeadError::from).and_then(|mean| self.head.commit(&mean)) {
             return self.fault(open.round, &error, now, effects);
         }
-        let (digest, clipped) = (Digest(self.head.digest().0), reporting.clipped(&self.plan));
-        self.scales = corrected(&open.scales, &clipped, &reporting.used(&self.plan));
+        let digest = Digest(self.head.digest().0);
+        self.scales = corrected(&open.scales, &reporting.clipped(&self.plan), &reporting.used(&self.plan));
         let summary = Summary {
             round: open.round,
             version: self.head.version(),
@@ -124,13 +129,13 @@ impl Engine {
             updates: reporting.reports(),
             examples: reporting.examples(),
             train_loss: reporting.train_loss(&self.plan),
-            clipped: clipped.iter().flatten().sum::<f64>() / (2 * clipped.len()).max(1) as f64,
+            clipped: reporting.clipped_in_all(&self.plan),
         };
         tracing::info!(round = open.round.0, version = summary.version, updates = summary.updates, loss = summary.train_loss, %digest, "round committed");
         self.last = Some(summary);
         self.counters.committed += 1;
-        let commit =
-            Commit { round: open.round, head: self.head.record().clone(), scales: self.scales.clone(), summary };
+        let (head, scales) = (self.head.record().clone(), self.scales.clone());
+        let commit = Commit { round: open.round, head, scales, open: Vec::new(), summary };
         effects.push(Effect::Store(Write::Commit(Box::new(commit))));
         if self.head.version() >= self.plan.raw().rounds {
             self.finish(effects);
@@ -142,7 +147,7 @@ impl Engine {
     /// Ends the reporting phase and remembers who had reported.
     pub(super) fn close(&mut self) -> Option<Reporting> {
         let Stage::Reporting(reporting) = std::mem::replace(&mut self.stage, Stage::Finished) else { return None };
-        self.closed.push(&reporting);
+        self.missed.push(reporting.open().round, reporting.missing());
         Some(*reporting)
     }
 
@@ -188,6 +193,6 @@ impl Engine {
 }
 
 /// The window's turn for a base version: every commit moves it on.
-fn turn(version: u64) -> u32 {
+pub(super) fn turn(version: u64) -> u32 {
     u32::try_from(version % (1 << 32)).unwrap_or(0)
 }

@@ -1,6 +1,7 @@
 //! The engine, event by event: what it is told, and the whole list of what it then wants done.
 
 mod anything;
+mod buffered;
 mod fleet;
 mod rejections;
 mod replicas;

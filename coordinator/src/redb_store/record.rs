@@ -1,13 +1,13 @@
 //! The records of a run as bytes, and what they have to be to be believed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use packfed_codec::{State, StepWords, WORD_BYTES};
-use packfed_protocol::{LaneScales, Round};
+use packfed_protocol::{LaneScales, Round, wire};
 use redb::ReadableTable;
 
-use super::{HEAD, STEPS, UPDATES, corrupt};
-use crate::event::{OpenRound, Stored, Summary};
+use super::{HEAD, ROUNDS, STEPS, UPDATES, corrupt};
+use crate::event::{OpenRound, Stored, StoredRound, Summary};
 use crate::head::HeadRecord;
 use crate::memory_store::first_head;
 use crate::plan::RunPlan;
@@ -21,6 +21,7 @@ pub(super) struct Records {
     memory: Vec<u8>,
     lost: Vec<u8>,
     steps: Vec<((u64, u32), Vec<u8>)>,
+    rounds: Vec<(u64, Vec<u8>)>,
     updates: Vec<(u64, Vec<u8>)>,
 }
 
@@ -35,6 +36,11 @@ impl Records {
             let (key, bytes) = entry?;
             steps.push((key.value(), bytes.value().to_vec()));
         }
+        let mut rounds = Vec::new();
+        for entry in transaction.open_table(ROUNDS)?.iter()? {
+            let (round, bytes) = entry?;
+            rounds.push((round.value(), bytes.value().to_vec()));
+        }
         let mut updates = Vec::new();
         for entry in transaction.open_table(UPDATES)?.iter()? {
             let (key, frame) = entry?;
@@ -42,7 +48,7 @@ impl Records {
         }
         let bytes = |name| Ok::<_, redb::Error>(get(name)?.unwrap_or_default());
         let (state, memory, lost) = (bytes("state")?, bytes("memory")?, bytes("lost")?);
-        Ok(Self { version: get("version")?, state, memory, lost, steps, updates })
+        Ok(Self { version: get("version")?, state, memory, lost, steps, rounds, updates })
     }
 
     pub(super) fn check(
@@ -50,26 +56,33 @@ impl Records {
         plan: &RunPlan,
         next_round: Round,
         scales: Option<Vec<LaneScales>>,
-        open: Option<OpenRound>,
         last: Option<Summary>,
     ) -> Result<Stored, StoreError> {
         let layers = plan.layout().layers().len();
         let scales = scales.unwrap_or_else(|| wire_scales(&plan.first_scales()));
-        for (what, found) in
-            [("scales", scales.len()), ("open round", open.as_ref().map_or(layers, |o| o.scales.len()))]
-        {
-            if found != layers {
-                return Err(corrupt(what, format!("{found} pairs of scales for {layers} layers")));
+        check_scales("scales", scales.len(), layers)?;
+        let open = self.open(layers)?;
+        let head = self.head(plan)?;
+        Ok(Stored { head, scales, next_round, open, last })
+    }
+
+    /// The open rounds, each with its journal.
+    fn open(&mut self, layers: usize) -> Result<Vec<StoredRound>, StoreError> {
+        let mut open = BTreeMap::new();
+        for (number, bytes) in &self.rounds {
+            let round: OpenRound = wire::from_bytes(bytes).map_err(|e| corrupt("open round", e.to_string()))?;
+            check_scales("open round", round.scales.len(), layers)?;
+            if round.round.0 != *number {
+                return Err(corrupt("open round", format!("round {} stands in the place of {number}", round.round.0)));
+            }
+            open.insert(*number, (round, Vec::new()));
+        }
+        for (round, frame) in std::mem::take(&mut self.updates) {
+            if let Some((_, frames)) = open.get_mut(&round) {
+                frames.push(frame);
             }
         }
-        let updates = std::mem::take(&mut self.updates);
-        let head = self.head(plan)?;
-        let open = open.map(|open| {
-            let of_it = updates.into_iter().filter(|(round, _)| *round == open.round.0);
-            let frames = of_it.map(|(_, frame)| frame).collect();
-            (open, frames)
-        });
-        Ok(Stored { head, scales, next_round, open, last })
+        Ok(open.into_values().collect())
     }
 
     fn head(self, plan: &RunPlan) -> Result<HeadRecord, StoreError> {
@@ -89,12 +102,15 @@ impl Records {
     }
 }
 
+fn check_scales(what: &'static str, found: usize, layers: usize) -> Result<(), StoreError> {
+    if found == layers {
+        return Ok(());
+    }
+    Err(corrupt(what, format!("{found} pairs of scales for {layers} layers")))
+}
+
 /// The remembered steps, which have to lead to `version` without a gap.
-fn past(
-    plan: &RunPlan,
-    version: u64,
-    steps: &[((u64, u32), Vec<u8>)],
-) -> Result<VecDeque<Vec<StepWords>>, StoreError> {
+fn past(plan: &RunPlan, version: u64, steps: &[((u64, u32), Vec<u8>)]) -> Result<VecDeque<Vec<StepWords>>, StoreError> {
     let (layers, bytes) = (plan.layout().layers().len(), plan.layout().blocks() * WORD_BYTES);
     let mut past: VecDeque<Vec<StepWords>> = VecDeque::new();
     // From the last step back to the first.

@@ -42,9 +42,13 @@ struct Run<S> {
 }
 
 impl<S: Store> Run<S> {
-    fn new(mut store: S) -> Self {
-        store.claim(&plan()).unwrap();
-        Self { engine: resume(plan(), &store, Timestamp(0)).unwrap(), store }
+    fn new(store: S) -> Self {
+        Self::of(plan(), store)
+    }
+
+    fn of(plan: Arc<RunPlan>, mut store: S) -> Self {
+        store.claim(&plan).unwrap();
+        Self { engine: resume(plan, &store, Timestamp(0)).unwrap(), store }
     }
 
     fn give(&mut self, event: Event) -> Vec<Effect> {
@@ -58,7 +62,11 @@ impl<S: Store> Run<S> {
     }
 
     fn check_in_all(&mut self) {
-        for n in 1..4 {
+        self.check_in(1..4);
+    }
+
+    fn check_in(&mut self, workers: impl IntoIterator<Item = u8>) {
+        for n in workers {
             let (version, digest) = (Version(self.engine.head().version()), Digest(self.engine.head().digest().0));
             let check_in = CheckIn { run: raw().run, version, digest, examples: 5, planned: true };
             self.give(Event::CheckIn { worker: worker(n).id(), check_in });
@@ -66,7 +74,11 @@ impl<S: Store> Run<S> {
     }
 
     fn report(&mut self, n: u8, round: u64) -> Outcome {
-        let update = update(n, round, self.engine.head().version());
+        self.report_from(n, round, self.engine.head().version())
+    }
+
+    fn report_from(&mut self, n: u8, round: u64, base: u64) -> Outcome {
+        let update = update(n, round, base);
         let effects = self.give(Event::Update { ticket: Ticket(0), update });
         let verdict = |effect| match effect {
             Effect::Verdict { verdict: Verdict { outcome, .. }, .. } => Some(outcome),
@@ -94,6 +106,47 @@ fn update(n: u8, round: u64, base: u64) -> packfed_protocol::Verified {
     Signed::new(&identity, header, payload).verify(&identity.id()).unwrap()
 }
 
+/// The suite of a buffered plan: several rounds are open at once, and a commit leaves some of them.
+fn check_buffered<S: Store>(store: S, reopen: impl Fn(S) -> S) {
+    let buffered = crate::plan::Buffered {
+        concurrency: 3,
+        staleness_max: 2,
+        staleness_weight: crate::staleness::StalenessWeight::InverseSqrt,
+    };
+    let mut raw = crate::plan::RawPlan { buffered: Some(buffered), rounds: 9, ..raw() };
+    raw.reporting.goal = 2;
+    let plan = Arc::new(RunPlan::new(raw).unwrap());
+    let open = |store: &S| -> Vec<(u64, usize, usize)> {
+        let open = store.load(&plan).unwrap().unwrap().open;
+        open.iter().map(|(open, frames)| (open.round.0, open.cohort.len(), frames.len())).collect()
+    };
+    let mut run = Run::of(plan.clone(), store);
+    run.check_in_all();
+    assert_eq!(run.report(1, 1), Outcome::Accepted);
+    assert_eq!(open(&run.store), [(1, 3, 1)]);
+    assert_eq!(run.report(2, 1), Outcome::Accepted);
+    assert_eq!((run.engine.head().version(), open(&run.store)), (1, vec![(1, 1, 0)]), "one is still at work");
+    run.check_in([1, 2]);
+    assert_eq!(run.report_from(3, 1, 0), Outcome::Accepted);
+    assert_eq!(open(&run.store), [(1, 1, 1), (2, 2, 0)]);
+
+    // In the middle of a buffer, with an update against an older base in it.
+    let mut run = Run::of(plan.clone(), reopen(run.store));
+    assert!(matches!(run.report_from(3, 1, 0), Outcome::Rejected(_)), "its update is there");
+    assert_eq!(run.report(1, 2), Outcome::Accepted);
+    assert_eq!((run.engine.head().version(), open(&run.store)), (2, vec![(2, 1, 0)]));
+    let head = run.engine.head().record().clone();
+    assert_eq!(head.past.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2], "a step for each window");
+
+    let run = Run::of(plan.clone(), reopen(run.store));
+    assert_eq!(run.engine.head().record(), &head);
+    let stored = run.store.load(&plan).unwrap().unwrap();
+    assert_eq!((stored.next_round, stored.last.unwrap().updates), (Round(3), 2));
+    let with_rounds = RunPlan::new(crate::plan::RawPlan { rounds: 9, ..self::raw() }).unwrap();
+    let engine = resume(Arc::new(with_rounds), &run.store, Timestamp(0)).unwrap();
+    assert!(!engine.finished() && engine.head().record() == &head, "a plan with rounds can go on with one");
+}
+
 /// The suite. `reopen` gives the store that a restart would find.
 fn check<S: Store>(store: S, reopen: impl Fn(S) -> S) {
     let mut run = Run::new(store);
@@ -111,7 +164,7 @@ fn check<S: Store>(store: S, reopen: impl Fn(S) -> S) {
     let registry = run.store.registry().unwrap();
     assert!(registry.tokens().is_empty() && registry.members().contains_key(&worker(7).id()));
     let stored = run.store.load(&plan()).unwrap().unwrap();
-    let (open, frames) = stored.open.unwrap();
+    let (open, frames) = &stored.open[0];
     assert_eq!((stored.next_round, open.round, frames.len()), (Round(2), Round(1), 2));
     check_parts(&run.store);
     assert!(matches!(run.report(1, 1), Outcome::Rejected(_)), "its update is there");
@@ -121,7 +174,7 @@ fn check<S: Store>(store: S, reopen: impl Fn(S) -> S) {
     // After a commit.
     let run = Run::new(reopen(run.store));
     let stored = run.store.load(&plan()).unwrap().unwrap();
-    assert_eq!((stored.next_round, stored.open, stored.last.unwrap().updates), (Round(2), None, 3));
+    assert_eq!((stored.next_round, stored.open, stored.last.unwrap().updates), (Round(2), Vec::new(), 3));
     assert_eq!(run.engine.head().record(), undisturbed(1).engine.head().record());
 
     // A second round, and the end of the run.
@@ -185,12 +238,18 @@ fn open_error(path: &Path) -> String {
 #[test]
 fn memory_keeps_a_run() {
     check(MemoryStore::new(registry()), std::convert::identity);
+    check_buffered(MemoryStore::new(registry()), std::convert::identity);
 }
 
 #[test]
 fn a_file_keeps_a_run() {
     let (_folder, path, store) = redb();
     check(store, |store| {
+        drop(store);
+        RedbStore::open(&path).unwrap()
+    });
+    let (_folder, path, store) = redb();
+    check_buffered(store, |store| {
         drop(store);
         RedbStore::open(&path).unwrap()
     });
@@ -221,7 +280,7 @@ fn a_commit_is_whole_or_not_there() {
     let committed = undisturbed(1).store.load(&plan()).unwrap().unwrap();
     let (head, scales, summary) = (committed.head, committed.scales, committed.last.unwrap());
     let transaction = run.store.database.begin_write().unwrap();
-    put_commit(&transaction, &Commit { round: Round(1), head, scales, summary }).unwrap();
+    put_commit(&transaction, &Commit { round: Round(1), head, scales, open: Vec::new(), summary }).unwrap();
     // Killed here: all was written, nothing was committed.
     let copy = folder.path().join("copy");
     fs::copy(&path, &copy).unwrap();
@@ -239,7 +298,7 @@ fn an_abandoned_round_leaves_nothing_but_its_number() {
         run.engine.handle(Event::Tick, Timestamp(1));
         run.store.write(&Write::Abandon { round: Round(1) }).unwrap();
         let stored = run.store.load(&plan()).unwrap().unwrap();
-        assert_eq!((stored.next_round, stored.open), (Round(2), None));
+        assert_eq!((stored.next_round, stored.open), (Round(2), Vec::new()));
     }
     check(MemoryStore::new(registry()));
     check(redb().2);
@@ -342,9 +401,9 @@ fn every_record_is_checked_when_it_is_read() {
     damage(head("memory", &[0; 8]), "server-optimizer memory");
     damage(head("lost", &[0xff; 72 * 8]), "encoding residual");
     damage(meta("scales", &[0; 8]), "scales");
-    damage(meta("open", &[7]), "open");
     damage(meta("next-round", &[7]), "next-round");
     damage(meta("last", &[7]), "last");
+    damage(|t| drop(t.open_table(ROUNDS).unwrap().insert(1, [7].as_slice()).unwrap()), "open round");
     damage(|t| drop(t.open_table(META).unwrap().remove("claim").unwrap()), "claim");
     damage(|t| drop(t.open_table(STEPS).unwrap().insert((1, 0), [1; 9].as_slice()).unwrap()), "steps");
 }

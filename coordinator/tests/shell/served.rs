@@ -48,6 +48,7 @@ pub(crate) fn file(workers: u32, rounds: u64) -> CoordinatorFile {
         layers: vec![layer("a", 8), layer("b", 4)],
         training: TrainingTable::adam(10, 8, 0.1),
         selection: SelectionTable { goal: workers, min: workers, timeout_ms: 600_000 },
+        buffered: None,
         reporting: ReportingTable { goal: workers, min: workers, timeout_ms: 600_000, over_selection: 0 },
         aggregation: AggregationTable::default(),
         server_optimizer: ServerOptimizer::FedAvgM { rate: 1.0, momentum: 0.5 },

@@ -109,6 +109,7 @@ impl TextRun {
                 over_selection: 0,
             },
             aggregation: AggregationTable::default(),
+            buffered: None,
             server_optimizer: self.optimizer,
         }
     }

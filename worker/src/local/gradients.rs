@@ -130,7 +130,9 @@ impl InplaceOp3 for AddDifference {
         l_start: &Layout,
     ) -> Result<()> {
         let offsets = [l_sum, l_value, l_start].map(Layout::contiguous_offsets);
-        let [Some((s0, s1)), Some((v0, v1)), Some((o0, o1))] = offsets else { bail!("gradients are pulled contiguous") };
+        let [Some((s0, s1)), Some((v0, v1)), Some((o0, o1))] = offsets else {
+            bail!("gradients are pulled contiguous")
+        };
         let CpuStorage::F32(sum) = sum else { bail!("gradients are pulled in f32") };
         let (value, start) = (&f32::cpu_storage_as_slice(value)?[v0..v1], &f32::cpu_storage_as_slice(start)?[o0..o1]);
         for ((sum, value), start) in sum[s0..s1].iter_mut().zip(value).zip(start) {
@@ -209,8 +211,10 @@ mod tests {
         let shared = gradients(&[&[1.0, 2.0, 3.0]]);
         let mut sum = Gradients::none();
         sum.add(&shared, 4.0).unwrap();
-        let (value, start) =
-            (Tensor::new(&[1.0f32, 0.0, -1.0], &Device::Cpu).unwrap(), Tensor::new(&[0.5f32; 3], &Device::Cpu).unwrap());
+        let (value, start) = (
+            Tensor::new(&[1.0f32, 0.0, -1.0], &Device::Cpu).unwrap(),
+            Tensor::new(&[0.5f32; 3], &Device::Cpu).unwrap(),
+        );
         for (mut gradients, weight) in [(sum, 4.0), (Gradients { tensors: shared.tensors.clone(), weight: 1.0 }, 1.0)] {
             gradients.pull([(&value, &start)].into_iter(), 0.5).unwrap();
             let mean: Vec<f32> = gradients.tensors[0].to_vec1::<f32>().unwrap().iter().map(|x| x / weight).collect();

@@ -4,6 +4,7 @@
 use packfed_protocol::{Digest, Rejection, RejectionCode, Round, RunId, Verified, Version};
 use proptest::prelude::*;
 
+use super::buffered::buffered;
 use super::fleet::{Fleet, unreadable};
 use crate::event::Event;
 
@@ -46,6 +47,9 @@ fn take(fleet: &mut Fleet, sent: &mut Vec<Verified>, step: &Step) {
     match *step {
         Step::CheckIn(i) => drop(fleet.check_in(i)),
         Step::ForgetfulCheckIn { worker, version } => {
+            if version == 0 {
+                fleet.workers[worker].forget();
+            }
             let mut check_in = fleet.check_in_of(worker);
             check_in.version = Version(version);
             check_in.planned = false;
@@ -102,6 +106,39 @@ fn send(fleet: &mut Fleet, sent: &mut Vec<Verified>, i: usize, how: u8) {
 }
 
 proptest! {
+    #[test]
+    fn nor_of_a_buffered_plan(
+        steps in prop::collection::vec(step(), 1..150),
+        (goal, min) in (2..=4u32).prop_flat_map(|goal| (Just(goal), 1..=goal)),
+        (concurrency, staleness_max) in (1..=5u32, 0..4u32),
+        history in 1..4u32,
+    ) {
+        let mut fleet = buffered(5, goal, |raw, buffered| {
+            (raw.rounds, raw.selection.min, raw.reporting.min, raw.history) = (6, min, min, history);
+            (buffered.concurrency, buffered.staleness_max) = (concurrency, staleness_max);
+        });
+        let mut sent = Vec::new();
+        for step in &steps {
+            let version = fleet.engine.head().version();
+            take(&mut fleet, &mut sent, step);
+            prop_assert!(fleet.engine.head().version() - version <= 1, "one thing at a time");
+            prop_assert_eq!(fleet.engine.finished(), fleet.engine.head().version() == 6);
+        }
+        // Faults off: the run heals and finishes.
+        for _ in 0..60 {
+            if !fleet.engine.finished() {
+                fleet.tick_to(fleet.now.0 + 5_000);
+                fleet.whole_round();
+            }
+        }
+        prop_assert!(fleet.engine.finished());
+        let digest = fleet.digest();
+        for i in 0..WORKERS {
+            fleet.check_in(i);
+            prop_assert_eq!(Digest(fleet.workers[i].replica.digest().0), digest);
+        }
+    }
+
     #[test]
     fn nothing_that_may_happen_breaks_a_promise(
         steps in prop::collection::vec(step(), 1..150),

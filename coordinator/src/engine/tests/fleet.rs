@@ -14,7 +14,7 @@ use packfed_protocol::{
 };
 
 use crate::engine::Engine;
-use crate::event::{Effect, Event, Stored, Ticket, Write};
+use crate::event::{Effect, Event, OpenRound, Stored, Ticket, Write};
 use crate::memory_store::MemoryStore;
 use crate::plan::{Phase, RawPlan, RunPlan, tests::raw};
 use crate::registry::{Member, Registry, Standing};
@@ -46,7 +46,9 @@ pub(super) struct Disk {
     pub(super) stored: Stored,
     /// The same writes, where words are read from.
     pub(super) journal: MemoryStore,
-    accepted: BTreeSet<WorkerId>,
+    accepted: BTreeSet<(Round, WorkerId)>,
+    /// Whether several rounds may be open at once.
+    buffered: bool,
     journalled: u64,
     acknowledged: u64,
 }
@@ -223,13 +225,18 @@ impl Fleet {
         self.disk.stored.open.iter().flat_map(|(open, _)| &open.cohort).map(|id| self.number(id)).collect()
     }
 
+    /// Workers that are there and free.
+    pub(super) fn free(&self) -> Vec<usize> {
+        self.engine.idle.keys().map(|id| self.number(id)).collect()
+    }
+
     pub(super) fn digest(&self) -> Digest {
         Digest(self.engine.head().digest().0)
     }
 
-    /// Number of the open round.
+    /// Number of the latest open round.
     pub(super) fn open_round(&self) -> Option<u64> {
-        self.disk.stored.open.as_ref().map(|(open, _)| open.round.0)
+        self.disk.stored.open.last().map(|(open, _)| open.round.0)
     }
 
     fn number(&self, id: &WorkerId) -> usize {
@@ -305,10 +312,13 @@ impl Fleet {
                 worker.version = catch_up.to.0;
             }
             Message::Assignment(assignment) => {
-                let open = stored.open.as_ref().map(|(open, _)| open).expect("an assignment is of a stored round");
-                assert_eq!((assignment.round, assignment.base.0), (open.round, worker.version));
+                let of_it = |(open, _): &&(OpenRound, _)| open.round == assignment.round;
+                let (open, _) = stored.open.iter().find(of_it).expect("an assignment is of a stored round");
+                assert_eq!((assignment.base.0, assignment.base.0), (open.base, worker.version));
                 assert!(worker.planned && open.cohort.contains(&worker.identity.id()));
-                assert_eq!(worker.replica.digest(), stored.head.state.digest());
+                if open.base == stored.head.version {
+                    assert_eq!(worker.replica.digest(), stored.head.state.digest());
+                }
                 worker.assignment = Some(assignment.clone());
             }
             Message::Finished(finished) => {
@@ -335,10 +345,12 @@ impl Disk {
             head: engine.head().record().clone(),
             scales: engine.scales.clone(),
             next_round: Round(1),
-            open: None,
+            open: Vec::new(),
             last: None,
         };
-        Self { stored, journal: MemoryStore::default(), accepted: BTreeSet::new(), journalled: 0, acknowledged: 0 }
+        let buffered = engine.plan().raw().buffered.is_some();
+        let (journal, accepted) = (MemoryStore::default(), BTreeSet::new());
+        Self { stored, journal, accepted, buffered, journalled: 0, acknowledged: 0 }
     }
 
     fn write(&mut self, write: &Write) {
@@ -347,33 +359,57 @@ impl Disk {
         match write {
             Write::Enroll { .. } => {}
             Write::Open(open) => {
-                assert!(stored.open.is_none(), "one round at a time");
+                assert!(self.buffered || stored.open.is_empty(), "one round at a time");
+                if let Some((known, _)) = stored.open.iter_mut().find(|(known, _)| known.round == open.round) {
+                    let OpenRound { cohort, deadline, .. } = open.clone();
+                    *known = OpenRound { cohort, deadline, ..known.clone() };
+                    assert_eq!(known, open, "what an open round is stays as it is");
+                    return;
+                }
                 assert_eq!((open.round, open.base), (stored.next_round, stored.head.version));
                 stored.next_round = open.round.next();
-                stored.open = Some((open.clone(), Vec::new()));
-                self.accepted.clear();
+                stored.open.push((open.clone(), Vec::new()));
             }
             Write::Accept { round, worker, frame } => {
-                let (open, frames) = stored.open.as_mut().expect("only an open round accepts");
-                assert!(open.round == *round && open.cohort.contains(worker), "into its own round");
-                assert!(self.accepted.insert(*worker), "no worker is in a round twice");
+                let of_it = |(open, _): &&mut (OpenRound, _)| open.round == *round;
+                let (open, frames) = stored.open.iter_mut().find(of_it).expect("only an open round accepts");
+                assert!(open.cohort.contains(worker), "into its own round");
+                assert!(self.accepted.insert((*round, *worker)), "no worker is in a round twice");
                 frames.push(frame.clone());
                 self.journalled += 1;
             }
             Write::Abandon { round } => {
-                let (open, _) = stored.open.take().expect("an open round is abandoned");
-                assert_eq!(open.round, *round);
+                let place = stored.open.iter().position(|(open, _)| open.round == *round);
+                stored.open.remove(place.expect("an open round is abandoned"));
             }
             Write::Commit(commit) => {
-                let (open, frames) = stored.open.take().expect("an open round is committed");
-                assert_eq!((commit.round, commit.head.version), (open.round, stored.head.version + 1));
-                assert_eq!(commit.summary.updates as usize, frames.len(), "what is journalled is what is summed");
+                let before = std::mem::take(&mut stored.open);
+                let with_updates = before.iter().filter(|(_, frames)| !frames.is_empty());
+                let latest = with_updates.max_by_key(|(open, _)| open.round).expect("an open round is committed");
+                assert_eq!((commit.round, commit.head.version), (latest.0.round, stored.head.version + 1));
+                let frames = before.iter().map(|(_, frames)| frames.len()).sum::<usize>();
+                assert_eq!(commit.summary.updates as usize, frames, "what is journalled is what is summed");
+                assert!(self.buffered || commit.open.is_empty());
+                for open in &commit.open {
+                    let (known, _) = before.iter().find(|(known, _)| known.round == open.round).expect("it was open");
+                    let counted = |worker: &&WorkerId| self.accepted.contains(&(open.round, **worker));
+                    let rest: Vec<_> = known.cohort.iter().filter(|worker| !counted(worker)).copied().collect();
+                    assert_eq!(open, &OpenRound { cohort: rest, ..known.clone() }, "whoever has not reported goes on");
+                    stored.open.push((open.clone(), Vec::new()));
+                }
                 assert_eq!(commit.summary.digest, Digest(commit.head.state.digest().0));
                 stored.head = commit.head.clone();
                 stored.scales = commit.scales.clone();
                 stored.last = Some(commit.summary);
             }
         }
+    }
+}
+
+impl Worker {
+    /// The worker starts anew, with nothing but its key.
+    pub(super) fn forget(&mut self) {
+        (self.version, self.replica) = (0, State::zero(self.replica.layout().clone()));
     }
 }
 

@@ -36,7 +36,7 @@ fn what_is_not_accepted_is_not_stored() {
     let bad = fleet.mangled(0, |header, _| header.examples = 0);
     assert_eq!(fleet.send(bad), ["verdict rejected example-cap"]);
     assert_eq!(fleet.handle(unreadable(1)), ["verdict rejected bad-signature"]);
-    assert!(fleet.disk.stored.open.as_ref().unwrap().1.is_empty());
+    assert!(fleet.disk.stored.open[0].1.is_empty());
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn below_the_minimum_a_round_is_abandoned_and_the_next_one_has_the_same_base() {
     assert_eq!(fleet.engine.head().record(), &before);
     assert_eq!(fleet.engine.counters().abandoned["too-few-updates"], 1);
     fleet.check_in_all(0..4);
-    let open = &fleet.disk.stored.open.as_ref().unwrap().0;
+    let open = &fleet.disk.stored.open[0].0;
     assert_eq!((open.round.0, open.base, open.turn), (2, 0, 0));
     for i in 0..4 {
         fleet.report(i);

@@ -52,7 +52,7 @@ fn a_goal_that_was_met_before_the_commit_was_stored_commits_at_the_first_event()
     let mut fleet = opened_with_two_reports();
     fleet.report(1);
     let last = fleet.update(3);
-    let (open, frames) = fleet.disk.stored.open.as_mut().unwrap();
+    let (open, frames) = &mut fleet.disk.stored.open[0];
     assert_eq!(open.cohort.len(), 4);
     frames.push(last.to_frame());
     fleet.restart();
@@ -97,7 +97,7 @@ fn a_late_update_of_a_round_that_ended_before_a_restart_is_called_replayed() {
 #[test]
 fn a_tampered_journal_is_an_error_that_names_the_update() {
     let fleet = opened_with_two_reports();
-    let length = fleet.disk.stored.open.as_ref().unwrap().1[1].len();
+    let length = fleet.disk.stored.open[0].1[1].len();
     // The last byte of the words, one of the signature, the frame's magic.
     let signature = length - 16 * fleet.engine.plan().layout().blocks() - 1;
     for (byte, code) in [
@@ -149,7 +149,7 @@ fn restored(fleet: &Fleet, raw: RawPlan, stored: Stored) -> Result<Engine, Resto
 /// Why a journal is refused whose frames were changed.
 fn journal_error(fleet: &Fleet, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> (RejectionCode, String) {
     let mut stored = fleet.disk.stored.clone();
-    change(&mut stored.open.as_mut().unwrap().1);
+    change(&mut stored.open[0].1);
     let error = restored(fleet, fleet.engine.plan().raw().clone(), stored).unwrap_err();
     let text = error.to_string();
     match error {

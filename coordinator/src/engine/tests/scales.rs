@@ -22,7 +22,7 @@ fn change(clips: [LaneClips; 2], change: fn(&mut [u8])) -> [[i8; 2]; 2] {
         fleet.send(update);
     }
     fleet.check_in_all(0..3);
-    let open = fleet.disk.stored.open.unwrap().0;
+    let open = &fleet.disk.stored.open[0].0;
     assert_eq!(fleet.workers[0].assignment.as_ref().unwrap().scales, open.scales, "workers are told");
     let layer = |n: usize| [open.scales[n].wave - before[n].wave, open.scales[n].residual - before[n].residual];
     [layer(0), layer(1)]
