@@ -19,8 +19,10 @@ use packfed_sim::text::Texts;
 use packfed_sim::text::run::{BANKING77, SHAKESPEARE};
 use packfed_sim::{parallel, process_fleet, report, table};
 
+mod pace;
 mod resilience;
 
+use pace::PaceArgs;
 use resilience::ResilienceArgs;
 
 /// Simulate federated fine-tuning, and measure packfed beside dense and LoRA FedAvg.
@@ -151,6 +153,8 @@ struct RunArgs {
     /// Print the results alone, as one JSON object on stdout.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pace: PaceArgs,
     /// Baselines to run beside packfed, or `none` [default: dense,lora-r4,lora-r8; under --attack none].
     #[arg(long, value_enum, value_delimiter = ',')]
     compare: Option<Vec<Compared>>,
@@ -241,8 +245,11 @@ impl RunArgs {
         let options = self.size.options(self.task)?;
         let (methods, progress) = (self.methods()?, Progress::new(self.json));
         let resilience = &self.resilience.resilience(options.cohort)?;
+        if self.task != TaskName::Digits {
+            self.pace.none()?;
+        }
         let results = match self.task {
-            TaskName::Digits => compare::digits_under(resilience, &options, &methods, &progress)?,
+            TaskName::Digits => compare::digits_on(resilience, self.pace.of(&options)?, &options, &methods, &progress)?,
             TaskName::Banking77 => {
                 let (model, data) = self.paths()?;
                 let texts = Texts::banking77(model, data, &options)?;

@@ -10,6 +10,7 @@ use crate::baseline::dense::DenseModel;
 use crate::baseline::lora::LoraModel;
 use crate::baseline::tuned::Baseline;
 use crate::federated::FederatedTask;
+use crate::mode::Mode;
 use crate::options::{BATCH, Options, SERVER_OPTIMIZER, STEPS, digits_run};
 use crate::packed::{self, Finished};
 use crate::progress::Progress;
@@ -19,7 +20,7 @@ use crate::task::{SetupError, Task};
 use crate::text::Texts;
 use crate::text::flat::{Adaptation, FlatText};
 use crate::text::run::{Rates, TextRun};
-use crate::virtual_fleet::FleetError;
+use crate::virtual_fleet::{Devices, FleetError, PHONES};
 
 /// A method to run beside packfed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,10 +115,26 @@ pub fn digits_under(
     methods: &[Method],
     progress: &Progress,
 ) -> Result<Results, CompareError> {
+    digits_on(resilience, (Mode::default(), PHONES), options, methods, progress)
+}
+
+/// The same, packfed's versions coming about in a mode of the caller's choice, on devices likewise. Baselines have
+/// rounds and no devices.
+///
+/// # Errors
+/// As [`digits_under`].
+pub fn digits_on(
+    resilience: &Resilience,
+    (mode, devices): (Mode, Devices),
+    options: &Options,
+    methods: &[Method],
+    progress: &Progress,
+) -> Result<Results, CompareError> {
     progress.note("pre-training the base model");
     let task = Task::digits(options)?;
-    let plan = resilience.applied(digits_run(options, &task.base, task.base_digest()))?.plan()?;
-    let mut records = vec![packed::run_attacked(&task, options, plan, resilience.malice, progress)?.result];
+    let run = resilience.applied(mode.of(digits_run(options, &task.base, task.base_digest())))?;
+    let mut records =
+        vec![packed::run_attacked_on(&task, options, run.plan()?, resilience.malice, devices, progress)?.result];
     for method in methods {
         records.push(method.run(&task, options, progress)?);
     }

@@ -52,7 +52,22 @@ pub fn run_attacked<T: FederatedTask>(
     malice: Option<Malice>,
     progress: &Progress,
 ) -> Result<Finished, CompareError> {
-    let mut fleet = fleet(task, options, plan, PHONES);
+    run_attacked_on(task, options, plan, malice, PHONES, progress)
+}
+
+/// The same, on devices of the caller's choice.
+///
+/// # Errors
+/// If a worker gives up or the run stalls.
+pub fn run_attacked_on<T: FederatedTask>(
+    task: &T,
+    options: &Options,
+    plan: RunPlan,
+    malice: Option<Malice>,
+    devices: Devices,
+    progress: &Progress,
+) -> Result<Finished, CompareError> {
+    let mut fleet = fleet(task, options, plan, devices);
     if let Some(malice) = malice {
         let drawn = malice.drawn(options.workers as usize, &options.run_seed());
         let liars = options.identities().into_iter().enumerate().filter(|(worker, _)| drawn[*worker]);

@@ -21,6 +21,7 @@ use thiserror::Error;
 
 use crate::attack::Attack;
 use crate::parallel;
+use crate::speed::{Spread, Tail};
 
 /// How devices and their links behave.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,13 +32,23 @@ pub struct Devices {
     pub up_bytes_per_s: u64,
     /// To a worker, in bytes per second.
     pub down_bytes_per_s: u64,
-    /// A local step on the fastest device, in milliseconds; the slowest takes four times as long.
+    /// A local step on the fastest ordinary device, in milliseconds.
     pub step_ms: u64,
+    /// How much longer others take.
+    pub spread: Spread,
 }
 
 /// A phone on a home network: 20 ms away, 1 MB/s up, 4 MB/s down, 10 to 40 ms a step.
-pub const PHONES: Devices =
-    Devices { latency_ms: 20, up_bytes_per_s: 1_000_000, down_bytes_per_s: 4_000_000, step_ms: 10 };
+pub const PHONES: Devices = Devices {
+    latency_ms: 20,
+    up_bytes_per_s: 1_000_000,
+    down_bytes_per_s: 4_000_000,
+    step_ms: 10,
+    spread: Spread::Even,
+};
+/// The same with a few very slow phones among them, and jobs that straggle on any; steps of a larger model, so that
+/// training and not the network is what takes time.
+pub const HEAVY_TAILED: Devices = Devices { step_ms: 100, spread: Spread::HeavyTailed(Tail::USUAL), ..PHONES };
 
 const UP: usize = 0;
 const DOWN: usize = 1;
@@ -103,7 +114,9 @@ pub struct VirtualFleet<T> {
     liars: BTreeMap<usize, (Attack, Identity)>,
     sessions: Vec<Session>,
     tasks: Vec<T>,
-    speeds: Vec<f64>,
+    /// By what each device's steps take longer than `step_ms`.
+    slowness: Vec<f64>,
+    seed: Seed,
     workers: BTreeMap<WorkerId, usize>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
     training: Vec<Training>,
@@ -128,10 +141,9 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
         seed: &Seed,
         threads: usize,
     ) -> Self {
-        let mut stream = seed.derive("packfed/speeds/1", &[]).stream();
-        let speeds = members.iter().map(|_| 4f64.powf(stream.unit())).collect();
         let workers = members.iter().enumerate().map(|(n, (session, ..))| (session.id(), n)).collect();
         let busy = vec![[Timestamp(0); 2]; members.len()];
+        let slowness = devices.spread.devices(seed, members.len());
         let mut fleet = Self {
             busy,
             store: MemoryStore::new(engine.registry().clone()),
@@ -139,7 +151,8 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
             engine,
             sessions: Vec::new(),
             tasks: Vec::new(),
-            speeds,
+            slowness,
+            seed: *seed,
             workers,
             queue: BTreeMap::new(),
             training: Vec::new(),
@@ -335,8 +348,9 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
     }
 
     fn begin_training(&mut self, worker: usize, round: Round, job: Job) {
+        let factor = self.slowness[worker] * self.devices.spread.job(&self.seed, worker, round);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a duration in milliseconds")]
-        let duration = (f64::from(job.local.steps) * self.devices.step_ms as f64 * self.speeds[worker]) as u64;
+        let duration = (f64::from(job.local.steps) * self.devices.step_ms as f64 * factor) as u64;
         self.number += 1;
         let ends = self.now.plus(duration);
         self.training.push(Training { ends, number: self.number, worker, round, job });
