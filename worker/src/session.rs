@@ -202,7 +202,9 @@ impl Session {
             (_, Event::Trained { round, result }) => self.trained(round, result, now, &mut effects),
             (_, Event::Verdict(verdict)) => self.verdict(&verdict, &mut effects),
             (Phase::Resting { until }, Event::Tick) if now >= *until => self.wait(&mut effects),
-            (Phase::Waiting | Phase::Training(_) | Phase::Uploading(_) | Phase::Resting { .. }, Event::Tick) => {}
+            // The clock was set back while the shell waited.
+            (Phase::Resting { until }, Event::Tick) => effects.push(Effect::Wake(*until)),
+            (Phase::Waiting | Phase::Training(_) | Phase::Uploading(_), Event::Tick) => {}
         }
         effects
     }

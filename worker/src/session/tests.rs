@@ -253,13 +253,25 @@ fn a_fault_in_training_ships_nothing_and_rests_until_the_round_is_over() {
     let mut session = training();
     let fault = Event::Trained { round: Round(1), result: Err("the loss is NaN".into()) };
     assert_eq!(say(&mut session, fault), ["round over", "wake 500"]);
-    assert!(say(&mut session, Event::Tick).is_empty(), "not yet");
+    assert_eq!(say(&mut session, Event::Tick), ["wake 500"], "not yet");
     let later = session.handle(Event::Tick, NOW.plus(500));
     assert!(matches!(later[..], [Effect::Send(Message::CheckIn(_))]));
     let mut session = training();
     let delta = vec![f32::NAN; 4 * 14];
     let fault = Event::Trained { round: Round(1), result: Ok(Trained { delta, loss: 0.5 }) };
     assert_eq!(say(&mut session, fault), ["round over", "wake 500"], "nor does a delta that is not finite");
+}
+
+#[test]
+fn a_rest_ends_though_the_clock_is_set_back_meanwhile() {
+    let mut session = training();
+    let fault = Event::Trained { round: Round(1), result: Err("the loss is NaN".into()) };
+    assert_eq!(say(&mut session, fault), ["round over", "wake 500"]);
+    // The shell waited 500 ms, and its clock shows 200 ms less than that.
+    let early = session.handle(Event::Tick, NOW.plus(300));
+    assert!(matches!(early[..], [Effect::Wake(until)] if until == NOW.plus(500)), "{early:?}");
+    let due = session.handle(Event::Tick, NOW.plus(500));
+    assert!(matches!(due[..], [Effect::Send(Message::CheckIn(_))]), "{due:?}");
 }
 
 #[test]
