@@ -13,13 +13,14 @@ use packfed_coordinator::engine::Engine;
 use packfed_coordinator::event::{Effect as EngineEffect, Event as EngineEvent, Ticket};
 use packfed_coordinator::memory_store::MemoryStore;
 use packfed_coordinator::store::{Store, StoreError};
-use packfed_protocol::{Identity, Limits, Message, Rejection, RejectionCode, Round, Timestamp, WorkerId};
+use packfed_protocol::{Identity, Message, Round, Timestamp, WorkerId};
 use packfed_worker::local::host::Unattended;
 use packfed_worker::session::{Effect, Ending, Event, Session};
 use packfed_worker::task::{Job, LocalTask};
 use thiserror::Error;
 
 use crate::attack::Attack;
+use crate::carry::{self, Pipe};
 use crate::parallel;
 use crate::speed::{Spread, Tail};
 
@@ -127,8 +128,8 @@ pub struct VirtualFleet<T> {
     bytes_up: u64,
     bytes_down: u64,
     finished: usize,
-    /// When each worker's link is free again, up and down: what is sent later arrives later.
-    busy: Vec<[Timestamp; 2]>,
+    /// Each worker's link, up and down.
+    pipes: Vec<[Pipe; 2]>,
 }
 
 impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
@@ -142,10 +143,10 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
         threads: usize,
     ) -> Self {
         let workers = members.iter().enumerate().map(|(n, (session, ..))| (session.id(), n)).collect();
-        let busy = vec![[Timestamp(0); 2]; members.len()];
+        let pipes = vec![[Pipe::default(); 2]; members.len()];
         let slowness = devices.spread.devices(seed, members.len());
         let mut fleet = Self {
-            busy,
+            pipes,
             store: MemoryStore::new(engine.registry().clone()),
             liars: BTreeMap::new(),
             engine,
@@ -249,20 +250,7 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
     fn at_coordinator(&mut self, worker: usize, frame: &[u8], ticket: Option<Ticket>) -> Result<(), FleetError> {
         self.bytes_up += frame.len() as u64;
         let id = self.sessions[worker].id();
-        let message = Message::from_frame(frame, &Limits::default()).map_err(Rejection::from);
-        let event = match (message, ticket) {
-            (Ok(Message::CheckIn(check_in)), None) => EngineEvent::CheckIn { worker: id, check_in },
-            (Ok(Message::Update(signed)), Some(ticket)) => match signed.verify(&id) {
-                Ok(update) => EngineEvent::Update { ticket, update },
-                Err(rejection) => EngineEvent::BadUpdate { ticket, rejection },
-            },
-            (Ok(other), _) => {
-                let detail = format!("a {} has no place here", other.frame_type());
-                EngineEvent::BadMessage { worker: id, rejection: Rejection::new(RejectionCode::Unexpected, detail) }
-            }
-            (Err(rejection), Some(ticket)) => EngineEvent::BadUpdate { ticket, rejection },
-            (Err(rejection), None) => EngineEvent::BadMessage { worker: id, rejection },
-        };
+        let event = carry::at_coordinator(id, frame, ticket);
         self.engine_event(event)
     }
 
@@ -294,19 +282,15 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
         let frame = message.encode();
         self.bytes_down += frame.len() as u64;
         let arrives = self.arrival(worker, DOWN, frame.len(), self.devices.down_bytes_per_s);
-        let event = match Message::from_frame(&frame, &Limits::default()) {
-            Ok(Message::Verdict(verdict)) => Event::Verdict(verdict),
-            Ok(message) => Event::Message(Box::new(message)),
+        let event = match carry::at_worker(&frame) {
+            Ok(event) => event,
             Err(error) => unreachable!("the coordinator encodes what can be decoded: {error}"),
         };
         self.at(arrives, Happening::AtWorker { worker, event });
     }
 
-    /// When bytes that are sent now arrive: behind all that was sent before, as on one stream.
     fn arrival(&mut self, worker: usize, direction: usize, bytes: usize, bytes_per_s: u64) -> Timestamp {
-        let busy = &mut self.busy[worker][direction];
-        *busy = self.now.max(*busy).plus((1_000 * bytes as u64).div_ceil(bytes_per_s.max(1)));
-        busy.plus(self.devices.latency_ms)
+        self.pipes[worker][direction].arrival(self.now, bytes, bytes_per_s, self.devices.latency_ms)
     }
 
     fn at_worker(&mut self, worker: usize, event: Event) -> Result<(), FleetError> {
