@@ -15,10 +15,13 @@
 
 use std::fs::File;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use packfed_protocol::{Digest, Round, WorkerId, wire};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
+};
 
 use crate::event::{Commit, OpenRound, Stored, Write};
 use crate::plan::RunPlan;
@@ -34,6 +37,9 @@ const ROUNDS: TableDefinition<u64, &[u8]> = TableDefinition::new("rounds");
 const UPDATES: TableDefinition<(u64, &[u8; 32]), &[u8]> = TableDefinition::new("updates");
 const MEMBERS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("members");
 const TOKENS: TableDefinition<&[u8; 32], ()> = TableDefinition::new("tokens");
+
+/// What errors call a store that is in no file of the machine.
+const NO_FILE: &str = "on a disk of its own";
 
 /// What is in the tables; another number is another program's file.
 const FORMAT: u32 = 2;
@@ -55,8 +61,23 @@ impl RedbStore {
         let mut options = File::options();
         let file = options.read(true).write(true).create_new(true).open(path).map_err(|e| engine(doing(), e))?;
         let database = Database::builder().create_file(file).map_err(|e| engine(doing(), e))?;
-        let store = Self { database, path: path.to_owned() };
-        store.transact("create", |transaction| {
+        Self { database, path: path.to_owned() }.fill(registry)
+    }
+
+    /// As [`RedbStore::create`], on a disk of the caller's making.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn create_on(disk: impl StorageBackend, registry: &Registry) -> Result<Self, StoreError> {
+        let path = PathBuf::from(NO_FILE);
+        let doing = || format!("create store {}", path.display());
+        let database = Database::builder().create_with_backend(disk).map_err(|e| engine(doing(), e))?;
+        Self { database, path }.fill(registry)
+    }
+
+    /// Makes every table of a new store.
+    fn fill(self, registry: &Registry) -> Result<Self, StoreError> {
+        self.transact("create", |transaction| {
             transaction.open_table(META)?.insert("format", wire::to_bytes(&FORMAT).as_slice())?;
             transaction.open_table(HEAD)?;
             transaction.open_table(STEPS)?;
@@ -72,7 +93,7 @@ impl RedbStore {
             }
             Ok(())
         })?;
-        Ok(store)
+        Ok(self)
     }
 
     /// Opens a store that is there.
@@ -84,8 +105,23 @@ impl RedbStore {
         if std::fs::metadata(path).map_err(|e| engine(doing(), e))?.len() == 0 {
             return Err(engine(doing(), io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty")));
         }
-        let database = open_checked(path).map_err(|why| StoreError::Engine { doing: doing(), why })?;
+        let database =
+            open_checked(|| Database::open(path)).map_err(|why| StoreError::Engine { doing: doing(), why })?;
         let store = Self { database, path: path.to_owned() };
+        store.check_format()?;
+        Ok(store)
+    }
+
+    /// As [`RedbStore::open`], on a disk of the caller's making.
+    ///
+    /// # Errors
+    /// If what is on it is no store.
+    pub fn open_on(disk: impl StorageBackend) -> Result<Self, StoreError> {
+        let path = PathBuf::from(NO_FILE);
+        let doing = || format!("open store {}", path.display());
+        let open = || Database::builder().create_with_backend(disk);
+        let database = open_checked(open).map_err(|why| StoreError::Engine { doing: doing(), why })?;
+        let store = Self { database, path };
         store.check_format()?;
         Ok(store)
     }
@@ -244,17 +280,18 @@ fn put_commit(transaction: &WriteTransaction, commit: &Commit) -> Result<(), red
 
 /// Opens a database and checks every page of it. redb asserts where it meets a damaged page; such a
 /// panic is an error here, and after the check there is none to meet.
-fn open_checked(path: &Path) -> Result<Database, String> {
-    let open = || {
-        let mut database = Database::open(path)?;
+fn open_checked(open: impl FnOnce() -> Result<Database, DatabaseError>) -> Result<Database, String> {
+    let checked = || {
+        let mut database = open()?;
         Ok(database.check_integrity()?.then_some(database))
     };
-    match std::panic::catch_unwind(open) {
+    // What a panic leaves half done is dropped with its database.
+    match std::panic::catch_unwind(AssertUnwindSafe(checked)) {
         Ok(Ok(Some(database))) => Ok(database),
         Ok(Ok(None)) => {
             Err("it was damaged and is set back to an earlier write; start again to go on there".to_owned())
         }
-        Ok(Err::<_, redb::DatabaseError>(error)) => Err(error.to_string()),
+        Ok(Err::<_, DatabaseError>(error)) => Err(error.to_string()),
         Err(_) => Err("it is damaged; restore it from a copy".to_owned()),
     }
 }
