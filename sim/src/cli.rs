@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +20,7 @@ use packfed_sim::text::Texts;
 use packfed_sim::text::run::{BANKING77, SHAKESPEARE};
 use packfed_sim::{parallel, process_fleet, report, table};
 
+mod chaos;
 mod pace;
 mod resilience;
 
@@ -51,6 +53,12 @@ enum Command {
     /// Write the files of a fleet, to be started by hand; says how.
     #[command(after_help = "Example: sim prepare fleet --workers 2 --cohort 2 --rounds 5")]
     Prepare(PrepareArgs),
+    /// Run seeds of a world that breaks connections, processes, disks and clocks, and check what has to hold.
+    ///
+    /// Each seed is one run of a tiny model with the engine, the store and the sessions that ship: first anything
+    /// may fail, then nothing fails any more and the run has to finish. The exit code is 1 if a promise was broken.
+    #[command(after_help = "Examples: sim chaos --seeds 1000 --json\n          sim chaos --replay 17")]
+    Chaos(chaos::ChaosArgs),
 }
 
 #[derive(Debug, Args)]
@@ -185,13 +193,15 @@ enum Compared {
 }
 
 impl Cli {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
             None => self.run.run(),
             Some(Command::Run(run)) => run.run(),
             Some(Command::Fleet(fleet)) => fleet.run(),
             Some(Command::Prepare(prepare)) => prepare.run(),
-        }
+            Some(Command::Chaos(chaos)) => return chaos.run(),
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

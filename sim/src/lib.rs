@@ -7,6 +7,7 @@
 pub mod attack;
 pub mod baseline;
 pub mod carry;
+pub mod chaos;
 pub mod compare;
 pub mod digits;
 pub mod evaluate;

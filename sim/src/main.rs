@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     }
     packfed_sim::parallel::keep_kernels_to_one_thread();
     match cli::Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

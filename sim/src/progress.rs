@@ -15,6 +15,10 @@ use indicatif::{DecimalBytes, HumanDuration, MultiProgress, ProgressBar, Progres
 
 use crate::results::{ABSENT, Metric, Score};
 
+mod count;
+
+pub use count::Count;
+
 /// The display of a run.
 #[derive(Clone)]
 pub struct Progress {

@@ -1,0 +1,119 @@
+//! Guards that are broken on purpose, to see that the invariant behind each of them notices.
+//!
+//! A sabotage changes what the engine asks for on its way to the store and the wire, or what the engine is given;
+//! nothing of what ships is changed.
+
+use packfed_coordinator::event::{Effect, Stored, Write};
+use packfed_coordinator::plan::RunPlan;
+use packfed_coordinator::registry::Registry;
+use packfed_coordinator::store::{Store, StoreError};
+use packfed_protocol::{CatchUp, Message, Refused, Rejection, RejectionCode, Round, Version, WorkerId};
+
+/// One guard that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// The store takes no notice that a round was abandoned: the next one opens beside it.
+    AbandonedRoundStaysOpen,
+    /// The store writes the second commit under a number one too high.
+    CommitSkipsAVersion,
+    /// The store loses every third commit and says that it has it: the head moves on without one.
+    CommitIsLost,
+    /// The engine runs with a plan that lets one update suffice.
+    OneUpdateSuffices,
+    /// An accepted update is taken again, as if the check for it were gone.
+    UpdateIsFoldedTwice,
+    /// A verdict is counted and not sent.
+    VerdictIsLost,
+    /// A replica is told that it is a version further than it is.
+    ReplicaSkipsAStep,
+    /// The store loses an accepted update and says that it has it.
+    AcceptedUpdateIsLost,
+    /// A worker that lost its connection, or could not make one, does not try again.
+    NobodyReconnects,
+    /// A worker in order is told that it is not enrolled.
+    HonestWorkerIsRefused,
+    /// The store hands back the open round's journal with a flipped bit.
+    JournalRots,
+    /// The disk under the store says that it has synced, and has not.
+    DiskLies,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::AbandonedRoundStaysOpen,
+        Self::CommitSkipsAVersion,
+        Self::CommitIsLost,
+        Self::OneUpdateSuffices,
+        Self::UpdateIsFoldedTwice,
+        Self::VerdictIsLost,
+        Self::ReplicaSkipsAStep,
+        Self::AcceptedUpdateIsLost,
+        Self::NobodyReconnects,
+        Self::HonestWorkerIsRefused,
+        Self::JournalRots,
+        Self::DiskLies,
+    ];
+
+    /// What becomes of an effect on its way.
+    pub(super) fn pass(self, effect: Effect) -> Vec<Effect> {
+        match (self, effect) {
+            (Self::AbandonedRoundStaysOpen, Effect::Store(Write::Abandon { .. }))
+            | (Self::AcceptedUpdateIsLost, Effect::Store(Write::Accept { .. }))
+            | (Self::VerdictIsLost, Effect::Verdict { .. }) => Vec::new(),
+            (Self::CommitIsLost, Effect::Store(Write::Commit(commit))) if commit.head.version.is_multiple_of(3) => {
+                Vec::new()
+            }
+            (Self::UpdateIsFoldedTwice, effect @ Effect::Store(Write::Accept { .. })) => vec![effect.clone(), effect],
+            (Self::CommitSkipsAVersion, Effect::Store(Write::Commit(mut commit))) => {
+                commit.head.version += u64::from(commit.head.version == 2);
+                vec![Effect::Store(Write::Commit(commit))]
+            }
+            (Self::ReplicaSkipsAStep, Effect::Send { worker, message: Message::CatchUp(catch_up) }) => {
+                let to = Version(catch_up.to.0 + 1);
+                vec![Effect::Send { worker, message: Message::CatchUp(CatchUp { to, ..catch_up }) }]
+            }
+            (Self::HonestWorkerIsRefused, Effect::Send { worker, message: Message::Assignment(_) }) => {
+                let rejection = Rejection::new(RejectionCode::UnknownWorker, "the key is not enrolled");
+                vec![Effect::Send { worker, message: Message::Refused(Refused { rejection }) }]
+            }
+            (_, effect) => vec![effect],
+        }
+    }
+}
+
+/// A store whose open round comes back with a flipped bit in its first update.
+pub(super) struct RottenJournal<'a>(pub(super) &'a mut dyn Store);
+
+impl Store for RottenJournal<'_> {
+    fn claim(&mut self, plan: &RunPlan) -> Result<(), StoreError> {
+        self.0.claim(plan)
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+        self.0.write(write)
+    }
+
+    fn read_update(
+        &self,
+        round: Round,
+        worker: &WorkerId,
+        before_end: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), StoreError> {
+        self.0.read_update(round, worker, before_end, bytes)
+    }
+
+    fn registry(&self) -> Result<Registry, StoreError> {
+        self.0.registry()
+    }
+
+    fn load(&self, plan: &RunPlan) -> Result<Option<Stored>, StoreError> {
+        let mut stored = self.0.load(plan)?;
+        let mut frames = stored.iter_mut().flat_map(|stored| &mut stored.open).flat_map(|(_, frames)| frames);
+        if let Some(byte) = frames.next().and_then(|frame| frame.last_mut()) {
+            *byte ^= 1;
+        }
+        Ok(stored)
+    }
+}
