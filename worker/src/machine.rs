@@ -82,6 +82,9 @@ impl Machine {
         self.wanted().interrupted = true;
     }
 
+    /// The one thing that the session's thread and the training thread share. Each takes the lock to read or set it and
+    /// lets go at once, with no other lock in hand, so there is no order to get wrong; training that has just read an
+    /// older wish reads the newer one at its next step.
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }

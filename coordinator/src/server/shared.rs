@@ -39,7 +39,7 @@ impl Shared {
         }
     }
 
-    /// A number that no other connection of this process has.
+    /// A number that no other connection of this process has: adding is one atomic step, and only its result counts.
     pub(super) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
     }
