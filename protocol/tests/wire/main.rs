@@ -2,8 +2,10 @@
 //! that are not one.
 
 mod bounds;
+mod fuzzed;
 mod golden;
 mod properties;
 mod samples;
 mod signatures;
+pub mod targets;
 mod truncation;
