@@ -10,13 +10,14 @@
 //! them names moves with the first. The head applies the *decoded* words to its own state, so replicas agree with it by construction.
 //! It knows nothing of workers or phases, and stores nothing itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use packfed_codec::{
     EncodeError, Encoder, Layout, Profile, Scales, State, StateDigest, StateError, StepWords, Window, decode_words,
     encode_catch_up, encode_step,
 };
+use packfed_protocol::Payload;
 use thiserror::Error;
 
 use crate::mean::Mean;
@@ -81,6 +82,9 @@ pub struct Head {
     plan: HeadPlan,
     record: HeadRecord,
     digests: VecDeque<StateDigest>,
+    /// Catch-ups to this version that were asked for, by the version that they apply to: a fleet misses
+    /// the same few.
+    catch_ups: BTreeMap<u64, Payload>,
 }
 
 impl Head {
@@ -91,7 +95,7 @@ impl Head {
         let memory = vec![0.0; lanes * plan.optimizer.memory_of_a_lane()];
         let state = State::zero(layout);
         let record = HeadRecord { version: 0, state, memory, lost: vec![0.0; lanes], past: VecDeque::new() };
-        Self { plan, digests: VecDeque::from([record.state.digest()]), record }
+        Self { plan, digests: VecDeque::from([record.state.digest()]), record, catch_ups: BTreeMap::new() }
     }
 
     /// A head as it was stored.
@@ -109,7 +113,7 @@ impl Head {
             state.retract(plan.profile, step)?;
             digests.push_front(state.digest());
         }
-        Ok(Self { plan, record, digests })
+        Ok(Self { plan, record, digests, catch_ups: BTreeMap::new() })
     }
 
     /// What is to be stored.
@@ -148,19 +152,28 @@ impl Head {
 
     /// What a replica at `version` is missing, in the smallest exact form; everything, from version 0,
     /// for a replica of no version or one that is not remembered. Returns the version that it applies
-    /// to, and the body.
+    /// to, and the body; as often as it is asked for, it is the same one.
     ///
     /// # Panics
     /// Never: past steps were applied to this state.
-    #[must_use]
-    pub fn catch_up(&self, version: Option<u64>) -> (u64, Vec<u8>) {
-        let current = &self.record.state;
-        let whole = || encode_catch_up(&State::zero(current.layout().clone()), current);
+    pub fn catch_up(&mut self, version: Option<u64>) -> (u64, Payload) {
         let missed = |version: u64| usize::try_from(self.record.version.checked_sub(version)?).ok();
-        let remembered = |version: u64| Some((version, missed(version).filter(|&n| n <= self.record.past.len())?));
-        let Some((version, missed)) = version.and_then(remembered) else {
-            return (0, whole());
-        };
+        let remembered = |version: &u64| missed(*version).is_some_and(|missed| missed <= self.record.past.len());
+        let known = version.filter(remembered);
+        let from = known.unwrap_or(0);
+        if !self.catch_ups.contains_key(&from) {
+            let body = match known.and_then(missed) {
+                Some(missed) => self.missed(missed),
+                None => encode_catch_up(&State::zero(self.record.state.layout().clone()), &self.record.state),
+            };
+            self.catch_ups.insert(from, Payload::new(body));
+        }
+        (from, self.catch_ups[&from].clone())
+    }
+
+    /// The last steps, as one of them or as their sum.
+    fn missed(&self, missed: usize) -> Vec<u8> {
+        let current = &self.record.state;
         let mut from = current.clone();
         let steps = self.record.past.iter().rev().take(missed).flatten();
         from.retract(self.plan.profile, steps).expect("steps that were applied can be taken back");
@@ -169,7 +182,7 @@ impl Head {
             Some([step]) if missed == 1 => Some(encode_step(step)),
             _ => None,
         };
-        (version, step.filter(|step| step.len() < sum.len()).unwrap_or(sum))
+        step.filter(|step| step.len() < sum.len()).unwrap_or(sum)
     }
 
     /// Steps the head by a mean delta; on an error the head is as it was.
@@ -196,6 +209,7 @@ impl Head {
             self.digests.pop_front();
         }
         self.record = next;
+        self.catch_ups.clear();
         Ok(())
     }
 
@@ -352,7 +366,7 @@ mod tests {
         let mut replica = Head::new(plan, layout());
         replica.commit(&mean).unwrap();
         let mut replica = replica.state().clone();
-        decode_catch_up(&mut replica, Profile::Plain, &body).unwrap();
+        decode_catch_up(&mut replica, Profile::Plain, body.bytes()).unwrap();
         assert_eq!((from, replica.digest()), (1, head.digest()), "one step of two parts is caught up with");
         let restored = Head::restore(plan, head.record().clone()).unwrap();
         assert_eq!(restored.digest_of(0), Some(State::zero(layout()).digest()));
@@ -380,14 +394,14 @@ mod tests {
 
     #[test]
     fn every_remembered_version_catches_up_and_an_older_one_gets_a_checkpoint() {
-        let head = committed(average(), 5);
+        let mut head = committed(average(), 5);
         let mut older = vec![(0, committed(average(), 0)), (1, committed(average(), 1))];
         older.extend((2..=5u32).map(|n| (n.into(), committed(average(), n))));
         for (version, past) in older {
             let (from, body) = head.catch_up(Some(version));
             assert_eq!(from, if version >= 2 { version } else { 0 }, "three steps are kept");
             let mut replica = if from == 0 { State::zero(layout()) } else { past.state().clone() };
-            decode_catch_up(&mut replica, Profile::Plain, &body).unwrap();
+            decode_catch_up(&mut replica, Profile::Plain, body.bytes()).unwrap();
             assert_eq!(replica.digest(), head.digest());
         }
     }

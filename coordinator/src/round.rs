@@ -304,8 +304,7 @@ fn malformed(error: impl std::fmt::Display) -> Rejection {
 
 /// The update in a journalled frame.
 fn verified(frame: &[u8]) -> Result<Verified, Rejection> {
-    let limits = Limits { payload_bytes_max: u32::MAX, ..Default::default() };
-    match Message::from_frame(frame, &limits)? {
+    match Message::from_frame(frame, &Limits::default())? {
         Message::Update(signed) => {
             let worker = signed.header.worker;
             signed.verify(&worker)

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A worker's first stream is its control stream: enrolments and check-ins go up, everything the
-//! coordinator has to say comes down. Every later stream carries one update up and its verdict down.
+//! coordinator has to say comes down. Payloads have streams of their own: an update goes up and its
+//! verdict down, a catch-up that was told of is fetched. Either is gone on with where it was broken off.
 //! The shell decides nothing about rounds; what it decides is how much of a peer it bears.
 
 use std::future::Future;
@@ -28,18 +29,25 @@ use crate::resume::{ResumeError, resume};
 use crate::status::{Status, StatusStage};
 use crate::store::{Store, StoreError};
 
+mod bodies;
 mod clock;
 mod connection;
 mod control;
+mod fetch;
+mod gate;
 mod operator;
 mod owner;
+mod partials;
+mod peer;
 mod report;
 mod shared;
+mod strangers;
 mod stream;
 mod traffic;
 mod update;
 
 pub use clock::now;
+use gate::{Address, Gate, Judgement};
 use owner::{Ending, Owner};
 pub use report::Report;
 use shared::Shared;
@@ -54,6 +62,7 @@ pub struct Server {
     shared: Arc<Shared>,
     inbox_max: usize,
     connections_max: usize,
+    gate: Gate,
 }
 
 /// A round that is gone on with.
@@ -156,6 +165,7 @@ impl Server {
             shared,
             inbox_max: usize::try_from(config.limits.inbox_max).unwrap_or(usize::MAX),
             connections_max: usize::try_from(config.limits.connections_max).unwrap_or(usize::MAX),
+            gate: Gate::new(&config.limits, now()),
         })
     }
 
@@ -219,6 +229,7 @@ impl Server {
             shared: Arc::clone(&self.shared),
             inbox,
             connections_max: self.connections_max,
+            gate: self.gate,
         };
         let ended = accepting.until(shutdown, &mut owner).await;
         self.endpoint.close(CLOSED, b"the coordinator stops");
@@ -240,6 +251,7 @@ struct Accepting {
     shared: Arc<Shared>,
     inbox: mpsc::Sender<Arrival>,
     connections_max: usize,
+    gate: Gate,
 }
 
 /// Why no more connections are taken.
@@ -263,13 +275,7 @@ impl Accepting {
                 () = &mut shutdown => break Ended::Shutdown,
                 status = &mut *owner => break Ended::Owner(Box::new(status)),
                 incoming = self.endpoint.accept() => match incoming {
-                    Some(incoming) if connections.len() >= self.connections_max => {
-                        tracing::warn!(address = %incoming.remote_address(), max = self.connections_max, "too many connections");
-                        incoming.refuse();
-                    }
-                    Some(incoming) => {
-                        connections.spawn(connection::serve(incoming, Arc::clone(&self.shared), self.inbox.clone()));
-                    }
+                    Some(incoming) => self.welcome(incoming, &mut connections),
                     None => break Ended::Endpoint,
                 },
                 Some(_) = connections.join_next() => {}
@@ -278,6 +284,31 @@ impl Accepting {
         self.endpoint.close(CLOSED, b"the coordinator stops");
         while connections.join_next().await.is_some() {}
         ended
+    }
+
+    fn welcome(&self, incoming: quinn::Incoming, connections: &mut JoinSet<()>) {
+        let address = incoming.remote_address();
+        if connections.len() >= self.connections_max {
+            tracing::warn!(%address, max = self.connections_max, "too many connections");
+            return incoming.refuse();
+        }
+        let proven = if incoming.remote_address_validated() { Address::Proven } else { Address::Claimed };
+        match self.gate.judge(address.ip(), proven, now()) {
+            Judgement::Shake(place) => {
+                let (shared, inbox) = (Arc::clone(&self.shared), self.inbox.clone());
+                connections.spawn(connection::serve(incoming, place, shared, inbox));
+            }
+            Judgement::Prove => {
+                tracing::debug!(%address, "is to prove its address");
+                if let Err(error) = incoming.retry() {
+                    tracing::debug!(%address, %error, "cannot be asked to");
+                }
+            }
+            Judgement::NotNow => {
+                tracing::debug!(%address, "is not let in now");
+                incoming.ignore();
+            }
+        }
     }
 }
 

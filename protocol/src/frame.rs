@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  byte  0     1     2         3      4     5     6     7     8 …
-//!      ┌─────┬─────┬─────────┬──────┬───────────────────────┬───────────────┐
-//!      │ 'P' │ 'F' │ version │ type │ length, u32 LE        │ length bytes  │
-//!      └─────┴─────┴─────────┴──────┴───────────────────────┴───────────────┘
+//!      ┌─────┬─────┬─────────┬──────┬───────────────────────┬───────────────┬ ─ ─ ─ ─ ┐
+//!      │ 'P' │ 'F' │ version │ type │ length, u32 LE        │ length bytes  │ payload
+//!      └─────┴─────┴─────────┴──────┴───────────────────────┴───────────────┴ ─ ─ ─ ─ ┘
 //!        magic       1                bytes of the body       body
 //! ```
 //!
 //! A header says what comes and how much of it, and is judged before anything is allocated for
-//! the body. It does not know what a body means.
+//! the body. It does not know what a body means. Bodies are small; what may be large is a payload,
+//! whose length and digest the body of an `Update` or a `CatchUp` says.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -26,7 +27,7 @@ pub const HEADER_BYTES: usize = 8;
 pub const MAGIC: [u8; 2] = *b"PF";
 
 /// The version of the protocol that this crate speaks: the third byte of every frame.
-pub const PROTOCOL_VERSION: u8 = 3;
+pub const PROTOCOL_VERSION: u8 = 4;
 
 /// What a frame carries.
 ///
@@ -43,6 +44,8 @@ pub enum FrameType {
     Update = 0x03,
     /// Anyone admitted to coordinator: how are things?
     StatusRequest = 0x04,
+    /// Worker to coordinator: send an announced payload from here.
+    Fetch = 0x0a,
     /// Coordinator to worker: the key stands in the registry.
     Enrolled = 0x11,
     /// Coordinator to worker: what stays the same for a whole run.
@@ -59,15 +62,18 @@ pub enum FrameType {
     Refused = 0x17,
     /// Coordinator to its own operator: the answer to a status request.
     Status = 0x18,
+    /// Coordinator to worker: a payload goes on from here.
+    Resume = 0x1a,
 }
 
 impl FrameType {
     /// Every type, in the order of the numbers.
-    pub const ALL: [FrameType; 12] = [
+    pub const ALL: [FrameType; 14] = [
         FrameType::Enroll,
         FrameType::CheckIn,
         FrameType::Update,
         FrameType::StatusRequest,
+        FrameType::Fetch,
         FrameType::Enrolled,
         FrameType::Plan,
         FrameType::Assignment,
@@ -76,6 +82,7 @@ impl FrameType {
         FrameType::Finished,
         FrameType::Refused,
         FrameType::Status,
+        FrameType::Resume,
     ];
 
     /// The number on the wire.
@@ -95,6 +102,7 @@ impl FrameType {
             FrameType::CheckIn => "check-in",
             FrameType::Update => "update",
             FrameType::StatusRequest => "status-request",
+            FrameType::Fetch => "fetch",
             FrameType::Enrolled => "enrolled",
             FrameType::Plan => "plan",
             FrameType::Assignment => "assignment",
@@ -103,23 +111,7 @@ impl FrameType {
             FrameType::Finished => "finished",
             FrameType::Refused => "refused",
             FrameType::Status => "status",
-        }
-    }
-
-    /// Bytes that the body of such a frame may have.
-    pub fn bytes_max(self, limits: &Limits) -> u32 {
-        match self {
-            FrameType::Update | FrameType::CatchUp => limits.payload_bytes_max,
-            FrameType::Enroll
-            | FrameType::CheckIn
-            | FrameType::StatusRequest
-            | FrameType::Enrolled
-            | FrameType::Plan
-            | FrameType::Assignment
-            | FrameType::Verdict
-            | FrameType::Finished
-            | FrameType::Refused
-            | FrameType::Status => limits.control_bytes_max,
+            FrameType::Resume => "resume",
         }
     }
 }
@@ -130,7 +122,7 @@ impl fmt::Display for FrameType {
     }
 }
 
-/// A header that was judged: a known type, and a length within that type's bound.
+/// A header that was judged: a known type, and a length within the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     /// What the body is.
@@ -151,7 +143,7 @@ impl FrameHeader {
     /// Judges a header.
     ///
     /// # Errors
-    /// [`FrameError`] for another magic, version or type, or a length over the type's bound.
+    /// [`FrameError`] for another magic, version or type, or a length over the bound.
     pub fn decode(bytes: &[u8; HEADER_BYTES], limits: &Limits) -> Result<FrameHeader, FrameError> {
         let [p, f, version, number, a, b, c, d] = *bytes;
         if [p, f] != MAGIC {
@@ -162,16 +154,21 @@ impl FrameHeader {
         }
         let frame_type = FrameType::from_number(number).ok_or(FrameError::Type { found: number })?;
         let length = u32::from_le_bytes([a, b, c, d]);
-        let bound = frame_type.bytes_max(limits);
+        let bound = limits.control_bytes_max;
         if length > bound {
             return Err(FrameError::Oversized { frame_type, length, bound });
         }
         Ok(FrameHeader { frame_type, length })
     }
 
+    /// Bytes of the body, as memory counts them.
+    pub(crate) fn body_bytes(self) -> usize {
+        usize::try_from(self.length).unwrap_or(usize::MAX)
+    }
+
     /// Checks that the body has the length that the header promised.
     pub(crate) fn check_body(self, found: usize) -> Result<(), DecodeError> {
-        let needed = usize::try_from(self.length).unwrap_or(usize::MAX);
+        let needed = self.body_bytes();
         match found.cmp(&needed) {
             Ordering::Less => Err(wire::truncated("body", found, needed)),
             Ordering::Equal => Ok(()),
@@ -220,7 +217,7 @@ pub enum FrameError {
         /// The number found.
         found: u8,
     },
-    /// The body would be larger than its type allows.
+    /// The body would be larger than the reader allows.
     #[error("{frame_type} frame claims {length} bytes, bound is {bound}")]
     Oversized {
         /// The frame's type.

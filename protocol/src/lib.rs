@@ -1,8 +1,9 @@
 //! What travels between worker and coordinator: ids, frames, messages, signatures, endpoints.
 //!
-//! Bytes become a [`FrameHeader`], then a [`Message`], and an update then goes from [`Signed`] to
-//! [`Verified`]; every step is another type, so none can be skipped. A failure at any step is a
-//! [`Rejection`] with a number that never changes its meaning.
+//! Bytes become a [`FrameHeader`], then a [`Message`] or the [`Offer`] of one; what an offer announces
+//! comes as a [`Prefix`] that grows into a [`Payload`], however often it is broken off; and an update then
+//! goes from [`Signed`] to [`Verified`]. Every step is another type, so none can be skipped. A failure at
+//! any step is a [`Rejection`] with a number that never changes its meaning.
 //!
 //! This crate does not know what the words of a payload mean (that is the codec's), who is
 //! admitted (the registry's), or what a round is (the coordinator's). It reads no clock; only
@@ -14,6 +15,7 @@ mod id;
 mod identity;
 mod limits;
 mod message;
+mod payload;
 mod rejection;
 mod timestamp;
 mod token;
@@ -29,11 +31,12 @@ pub use id::{CoordinatorId, Digest, Hasher, HexError, Round, RunId, Version, Wor
 pub use identity::{Identity, IdentityError};
 pub use limits::{DETAIL_BYTES_MAX, LAYER_NAME_BYTES_MAX, LAYERS_MAX, Limits, NAME_CHARS_MAX, WORD_BYTES};
 pub use message::{
-    Assignment, CatchUp, CheckIn, Enroll, Enrolled, Finished, LaneScales, LayerPlan, LocalOptimizer, Message, Outcome,
-    Plan, Refused, Status, Verdict,
+    Assignment, CatchUp, CatchUpOffer, CheckIn, Enroll, Enrolled, Fetch, Finished, Frame, LaneScales, LayerPlan,
+    LocalOptimizer, Message, Offer, Outcome, Plan, Refused, Resume, Status, Verdict,
 };
+pub use payload::{Payload, PayloadId, Prefix};
 pub use rejection::{Rejection, RejectionCode};
 pub use timestamp::Timestamp;
 pub use token::Token;
-pub use update::{LaneClips, SIGNATURE_BYTES, Signed, UPDATE_DOMAIN, UpdateHeader, Verified};
+pub use update::{LaneClips, ProvenOffer, SIGNATURE_BYTES, Signed, UPDATE_DOMAIN, UpdateHeader, UpdateOffer, Verified};
 pub use wire::DecodeError;

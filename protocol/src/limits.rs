@@ -5,25 +5,19 @@
 
 use crate::wire::DecodeError;
 
-/// Bounds on the body of a frame, which the reader chooses.
-///
-/// A coordinator may read a peer that is not admitted yet with `payload_bytes_max: 0`: then
-/// nothing but control messages gets past the header.
+/// Bounds on frames, which the reader chooses. Payloads follow frames and are bounded by nothing but
+/// the length that was announced: whoever takes one decides whether to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the body of a control message: every type but `Update` and `CatchUp`. A plan of
-    /// about 1,000 layers with names of 40 bytes fits the default. At most
-    /// [`wire::WIRE_BYTES_MAX`](crate::wire::WIRE_BYTES_MAX) is ever decoded, whatever stands here.
+    /// Bytes of the body of a frame. At most [`wire::WIRE_BYTES_MAX`](crate::wire::WIRE_BYTES_MAX)
+    /// is ever decoded, whatever stands here.
     pub control_bytes_max: u32,
-    /// Bytes of the body of a message with a payload: `Update` and `CatchUp`, where the latter may
-    /// be a whole checkpoint.
-    pub payload_bytes_max: u32,
 }
 
 impl Default for Limits {
-    /// 64 KiB of control message, 256 MiB of payload.
+    /// 1 MiB: the largest plan that the bounds on fields allow.
     fn default() -> Self {
-        Limits { control_bytes_max: 64 << 10, payload_bytes_max: 256 << 20 }
+        Limits { control_bytes_max: 1 << 20 }
     }
 }
 

@@ -11,7 +11,7 @@ mod stream;
 mod tls;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::id::{CoordinatorId, WorkerId};
 use crate::identity::Identity;
 
-pub use stream::{ReadError, read_message, write_message};
+pub use stream::{PIECE_BYTES_MAX, ReadError, read_frame, read_message, read_piece, write_message, write_piece};
 
 /// The protocol that both sides name in the handshake; a peer with another is turned away.
 pub const ALPN: &[u8] = b"packfed/1";
@@ -36,6 +36,19 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams that a peer may have open at once: one for control, one per update, room to spare.
 pub const BIDIRECTIONAL_STREAMS_MAX: u32 = 16;
 
+/// Bytes that a peer may send on one stream before they are read.
+pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+
+/// Bytes that a peer may send on all streams of a connection before they are read, and bytes that may
+/// wait to be acknowledged by it: what a connection holds at most, either way.
+pub const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
+
+/// First packets of handshakes that may wait to be judged.
+const INCOMING_MAX: usize = 1 << 10;
+
+/// Bytes that may wait with one of these, and with all.
+const INCOMING_BYTES_MAX: (u64, u64) = (16 << 10, 4 << 20);
+
 /// One-way streams that a peer may open: none, every exchange has an answer.
 pub const UNIDIRECTIONAL_STREAMS_MAX: u32 = 0;
 
@@ -48,7 +61,11 @@ const SERVER_NAME: &str = "packfed";
 /// [`QuicError::Bind`] if there is no tokio runtime, or the address cannot be had.
 pub fn server(identity: &Identity, addr: SocketAddr) -> Result<quinn::Endpoint, QuicError> {
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(identity)));
-    config.transport_config(Arc::new(transport()));
+    config
+        .transport_config(Arc::new(transport()))
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BYTES_MAX.0)
+        .incoming_buffer_size_total(INCOMING_BYTES_MAX.1);
     let mut endpoint = quinn::EndpointConfig::new(Arc::new(reset::ResetKey::new(identity)));
     endpoint.cid_generator(|| Box::new(reset::RandomIds));
     let bind = || {
@@ -101,6 +118,20 @@ impl Client {
         })
     }
 
+    /// Goes on from another port: what a change of network looks like to the coordinator. Connections
+    /// stay; what was lost on the way is sent again.
+    ///
+    /// # Errors
+    /// [`QuicError::Bind`] if no other socket can be had; the old one stays.
+    pub fn rebind(&self) -> Result<(), QuicError> {
+        // Of the same family: the addresses of peers are written in it.
+        let v6 = self.endpoint.local_addr().is_ok_and(|addr| addr.is_ipv6());
+        let ip = if v6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { IpAddr::from(Ipv4Addr::UNSPECIFIED) };
+        let addr = SocketAddr::new(ip, 0);
+        let rebound = UdpSocket::bind(addr).and_then(|socket| self.endpoint.rebind(socket));
+        rebound.map_err(|error| QuicError::Bind { addr, reason: error.to_string() })
+    }
+
     /// Closes every connection at once, without waiting for what is on its way.
     pub fn close(&self) {
         self.endpoint.close(VarInt::from_u32(0), b"closed");
@@ -129,6 +160,9 @@ fn transport() -> quinn::TransportConfig {
         .max_idle_timeout(Some(idle))
         .max_concurrent_bidi_streams(VarInt::from_u32(BIDIRECTIONAL_STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(UNIDIRECTIONAL_STREAMS_MAX))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(CONNECTION_WINDOW_BYTES.into())
         .datagram_receive_buffer_size(None);
     transport
 }

@@ -57,6 +57,8 @@ rejection_codes! {
     UnknownVersion = 5, "unknown-version";
     /// The bytes are no message.
     Malformed = 6, "malformed";
+    /// The payload is not kept any more.
+    PayloadGone = 7, "payload-gone";
     /// The signature is not the sender's over this header.
     BadSignature = 10, "bad-signature";
     /// The payload is not the one that was signed.
@@ -186,6 +188,7 @@ impl From<DecodeError> for Rejection {
             DecodeError::Truncated { .. } => RejectionCode::Truncated,
             DecodeError::LeftOver { .. } => RejectionCode::LeftOver,
             DecodeError::TooLong { .. } | DecodeError::OverLimit { .. } => RejectionCode::Oversized,
+            DecodeError::PayloadDigest { .. } => RejectionCode::PayloadDigest,
             DecodeError::Malformed { .. } => RejectionCode::Malformed,
         };
         Rejection::new(code, error.to_string())
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn numbers_stand_for_ever() {
         let numbers: Vec<u16> = RejectionCode::ALL.iter().map(|code| code.number()).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]);
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]);
     }
 
     #[test]

@@ -6,14 +6,16 @@
 //! what the words mean is the codec's.
 //!
 //! ```text
-//!  body of an Update frame
-//!      ┌──────────────────────────┬───────────────┬─────────────────────────┐
-//!      │ UpdateHeader, wire bytes │ signature, 64 │ payload, words × 16     │
-//!      └──────────────────────────┴───────────────┴─────────────────────────┘
-//!        ▲ signed, after UPDATE_DOMAIN              ▲ its digest is in the header
+//!  body of an Update frame                      payload
+//!      ┌──────────────────────────┬───────────────┐ ┌ ─ ─ ─ ─ ─ ─ ┐
+//!      │ UpdateHeader, wire bytes │ signature, 64 │   words × 16
+//!      └──────────────────────────┴───────────────┘ └ ─ ─ ─ ─ ─ ─ ┘
+//!        ▲ signed, after UPDATE_DOMAIN                ▲ its digest is in the header
+//!
+//!   Signed ─────────────────── verify ───────────────────► Verified       all at once
+//!   UpdateOffer ── prove ──► ProvenOffer ── complete ────► Verified       the words later
 //! ```
 
-use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,7 @@ use crate::frame::{self, FrameType};
 use crate::id::{Digest, Round, RunId, Version, WorkerId};
 use crate::identity::{self, Identity};
 use crate::limits::{self, LAYERS_MAX, WORD_BYTES};
+use crate::payload::{self, Payload, PayloadId};
 use crate::rejection::{Rejection, RejectionCode};
 use crate::wire::{self, DecodeError};
 
@@ -71,18 +74,6 @@ impl UpdateHeader {
         limits::check_length("clipped", self.clipped.len(), LAYERS_MAX)
     }
 
-    /// Checks that the payload has as many words as the header says.
-    fn check_payload(&self, found: usize) -> Result<(), DecodeError> {
-        let needed = u64::from(self.words) * WORD_BYTES;
-        let found = u64::try_from(found).unwrap_or(u64::MAX);
-        let part = "payload";
-        match found.cmp(&needed) {
-            Ordering::Less => Err(DecodeError::Truncated { part, found, needed }),
-            Ordering::Equal => Ok(()),
-            Ordering::Greater => Err(DecodeError::LeftOver { part, found, needed }),
-        }
-    }
-
     /// What the signature is over.
     fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = UPDATE_DOMAIN.as_bytes().to_vec();
@@ -117,40 +108,15 @@ impl Signed {
     /// A [`Rejection`]: `BadSignature`, `PayloadDigest`, or `Truncated` and `LeftOver` if the
     /// payload has not the length that the header says.
     pub fn verify(self, sender: &WorkerId) -> Result<Verified, Rejection> {
-        let header = &self.header;
-        header.check_payload(self.payload.len())?;
-        if header.worker != *sender {
-            let detail = format!("update is of worker {}, sent by {sender}", header.worker);
-            return Err(Rejection::new(RejectionCode::BadSignature, detail));
-        }
-        if !identity::is_signed_by(sender, &header.signed_bytes(), &self.signature) {
-            let detail = format!("signature of worker {sender} does not verify");
-            return Err(Rejection::new(RejectionCode::BadSignature, detail));
-        }
-        let found = Digest::of(&self.payload);
-        if found != header.payload {
-            let detail = format!("payload has digest {found}, signed is {}", header.payload);
-            return Err(Rejection::new(RejectionCode::PayloadDigest, detail));
-        }
-        Ok(Verified { signed: self })
+        let Signed { header, signature, payload } = self;
+        let offer = UpdateOffer { header, signature };
+        offer.payload().check_length(payload.len())?;
+        offer.prove(sender)?.complete(Payload::new(payload))
     }
 
-    pub(crate) fn append_to(&self, body: &mut Vec<u8>) {
+    pub(crate) fn append_offer_to(&self, body: &mut Vec<u8>) {
         wire::append(&self.header, body);
-        body.reserve_exact(SIGNATURE_BYTES + self.payload.len());
         body.extend_from_slice(&self.signature);
-        body.extend_from_slice(&self.payload);
-    }
-
-    pub(crate) fn decode(body: &[u8]) -> Result<Signed, DecodeError> {
-        let (header, rest) = wire::from_bytes_and_rest::<UpdateHeader>(body)?;
-        header.check_bounds()?;
-        let Some((signature, payload)) = rest.split_first_chunk() else {
-            let needed = body.len() - rest.len() + SIGNATURE_BYTES;
-            return Err(wire::truncated("body", body.len(), needed));
-        };
-        header.check_payload(payload.len())?;
-        Ok(Signed { header, signature: *signature, payload: payload.to_vec() })
     }
 }
 
@@ -160,6 +126,88 @@ impl fmt::Debug for Signed {
             .field("header", &self.header)
             .field("payload_bytes", &self.payload.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// An update as it is announced: everything but its words.
+#[derive(Clone, PartialEq)]
+pub struct UpdateOffer {
+    /// What it is.
+    pub header: UpdateHeader,
+    /// The worker's signature over domain and header.
+    pub signature: [u8; SIGNATURE_BYTES],
+}
+
+impl UpdateOffer {
+    /// What its words are known by.
+    pub fn payload(&self) -> PayloadId {
+        PayloadId { digest: self.header.payload, bytes: u64::from(self.header.words) * WORD_BYTES }
+    }
+
+    /// Proves everything that can be without the words: the sender is the worker of the header, and the
+    /// signature is that worker's, by the strict rules.
+    ///
+    /// # Errors
+    /// `BadSignature`.
+    pub fn prove(self, sender: &WorkerId) -> Result<ProvenOffer, Rejection> {
+        let header = &self.header;
+        if header.worker != *sender {
+            let detail = format!("update is of worker {}, sent by {sender}", header.worker);
+            return Err(Rejection::new(RejectionCode::BadSignature, detail));
+        }
+        if !identity::is_signed_by(sender, &header.signed_bytes(), &self.signature) {
+            let detail = format!("signature of worker {sender} does not verify");
+            return Err(Rejection::new(RejectionCode::BadSignature, detail));
+        }
+        Ok(ProvenOffer { offer: self })
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<UpdateOffer, DecodeError> {
+        let (header, rest) = wire::from_bytes_and_rest::<UpdateHeader>(body)?;
+        header.check_bounds()?;
+        let needed = body.len() - rest.len() + SIGNATURE_BYTES;
+        match rest.split_first_chunk() {
+            Some((&signature, [])) => Ok(UpdateOffer { header, signature }),
+            Some(_) => Err(wire::left_over("body", body.len(), needed)),
+            None => Err(wire::truncated("body", body.len(), needed)),
+        }
+    }
+}
+
+impl fmt::Debug for UpdateOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpdateOffer").field("header", &self.header).finish_non_exhaustive()
+    }
+}
+
+/// An announced update that is proven to be its worker's. Made by [`UpdateOffer::prove`] alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProvenOffer {
+    offer: UpdateOffer,
+}
+
+impl ProvenOffer {
+    /// What it is.
+    pub fn header(&self) -> &UpdateHeader {
+        &self.offer.header
+    }
+
+    /// What its words are known by.
+    pub fn payload(&self) -> PayloadId {
+        self.offer.payload()
+    }
+
+    /// The update, now that its words are there.
+    ///
+    /// # Errors
+    /// `PayloadDigest` if they are not the ones that were signed, `Truncated` or `LeftOver` if they are
+    /// not as many.
+    pub fn complete(self, payload: Payload) -> Result<Verified, Rejection> {
+        let announced = self.payload();
+        announced.check_length(payload.bytes().len())?;
+        payload::check_digest(payload.id().digest, announced.digest)?;
+        let UpdateOffer { header, signature } = self.offer;
+        Ok(Verified { signed: Signed { header, signature, payload: payload.into_vec() } })
     }
 }
 
@@ -185,8 +233,12 @@ impl Verified {
         (self.signed.header, self.signed.payload)
     }
 
-    /// The frame it came in, byte for byte: what a journal keeps, and verifies again on loading.
+    /// The frame it came in and its payload, byte for byte: what a journal keeps, and verifies again on
+    /// loading.
     pub fn to_frame(&self) -> Vec<u8> {
-        frame::build(FrameType::Update, |body| self.signed.append_to(body))
+        let mut bytes = frame::build(FrameType::Update, |body| self.signed.append_offer_to(body));
+        bytes.reserve_exact(self.signed.payload.len());
+        bytes.extend_from_slice(&self.signed.payload);
+        bytes
     }
 }

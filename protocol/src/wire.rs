@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::frame::FrameError;
+use crate::id::Digest;
 
 /// Bytes that decoding one value may claim, whatever its lengths say. The largest plan that the
 /// field bounds allow fits.
@@ -62,6 +63,14 @@ pub enum DecodeError {
     OverLimit {
         /// The bound in bytes.
         bound: usize,
+    },
+    /// The payload is not the one that was announced.
+    #[error("payload has digest {found}, announced is {announced}")]
+    PayloadDigest {
+        /// The digest of what came.
+        found: Digest,
+        /// The digest that was announced.
+        announced: Digest,
     },
     /// The bytes are enough, but no value of the type.
     #[error("{reason}")]

@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 
-use packfed_protocol::quic::{Client, QuicError, ReadError, client, peer, read_message, server, write_message};
+use packfed_protocol::quic::{
+    Client, QuicError, ReadError, client, peer, read_frame, read_message, read_piece, server, write_message,
+    write_piece,
+};
 use packfed_protocol::{
-    CatchUp, CheckIn, Digest, Enroll, FrameHeader, FrameType, HEADER_BYTES, Identity, LaneClips, Limits, Message,
-    Outcome, RejectionCode, Round, RunId, Signed, Token, UpdateHeader, Verdict, Version, WorkerId,
+    CheckIn, Digest, Enroll, Fetch, Frame, FrameHeader, FrameType, HEADER_BYTES, Identity, LaneClips, Limits, Message,
+    Offer, Outcome, Payload, PayloadId, Prefix, RejectionCode, Round, RunId, Signed, Status, Token, UpdateHeader,
+    UpdateOffer, Verdict, Version, WorkerId,
 };
 
 const COORDINATOR_SEED: [u8; 32] = [1; 32];
@@ -15,7 +19,7 @@ const WORKER_SEED: [u8; 32] = [2; 32];
 struct Pair {
     worker: quinn::Connection,
     coordinator: quinn::Connection,
-    _client: Client,
+    client: Client,
     _server: quinn::Endpoint,
 }
 
@@ -30,7 +34,7 @@ async fn connected() -> Pair {
     let pinned = Identity::from_seed(COORDINATOR_SEED).id();
     let accept = async { server.accept().await.expect("the endpoint is open").await.expect("the handshake succeeds") };
     let (worker, coordinator) = tokio::join!(client.connect(addr, &pinned), accept);
-    Pair { worker: worker.expect("the key is the pinned one"), coordinator, _client: client, _server: server }
+    Pair { worker: worker.expect("the key is the pinned one"), coordinator, client, _server: server }
 }
 
 /// What the coordinator reads when a worker writes these bytes and finishes the stream.
@@ -116,7 +120,7 @@ async fn the_next_connection_is_judged_anew() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_key_gets_nothing() {
+async fn aclient_without_a_key_gets_nothing() {
     let server = server(&Identity::from_seed(COORDINATOR_SEED), loopback()).unwrap();
     let mut tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -137,10 +141,10 @@ async fn a_client_without_a_key_gets_nothing() {
 #[tokio::test]
 async fn messages_pass_both_ways_and_every_byte_is_counted() {
     let pair = connected().await;
-    let up = [enroll(), check_in(), update(), Message::StatusRequest];
-    let digest = Digest([4; 32]);
-    let catch_up = CatchUp { from: Version(0), to: Version(6), digest, body: vec![0x5a; 300_000] };
-    let down = [Message::CatchUp(catch_up), Message::Verdict(Verdict { round: Round(7), outcome: Outcome::Accepted })];
+    let up = [enroll(), check_in(), Message::StatusRequest];
+    let verdict = Message::Verdict(Verdict { round: Round(7), outcome: Outcome::Accepted });
+    // More than one packet.
+    let down = [Message::Status(Status { json: "s".repeat(300_000) }), verdict];
 
     let worker = async {
         let (mut send, mut recv) = pair.worker.open_bi().await.unwrap();
@@ -173,6 +177,115 @@ async fn read_all(recv: &mut quinn::RecvStream, expected: &[Message]) {
     assert_eq!(read_message(recv, &Limits::default()).await, Ok(None));
 }
 
+/// The coordinator's half of a download: the rest of `body` from where the worker is; broken off after
+/// `bytes` if that is given.
+async fn serve_rest(connection: &quinn::Connection, body: &Payload, bytes: Option<usize>) {
+    let (mut send, mut recv) = connection.accept_bi().await.expect("the worker opens a stream");
+    let asked = read_message(&mut recv, &Limits::default()).await.expect("a message comes whole");
+    let Some((Message::Fetch(fetch), _)) = asked else { unreachable!("a fetch comes first: {asked:?}") };
+    assert_eq!(fetch.payload, body.id().digest);
+    let mut rest = body.rest(fetch.offset).expect("nobody asks for more than there is");
+    if let Some(bytes) = bytes {
+        rest.truncate(bytes);
+    }
+    while write_piece(&mut send, &mut rest).await.expect("the worker reads") > 0 {}
+    match bytes {
+        // What was written has to be there, or there is nothing to go on with.
+        Some(_) => drop(connection.closed().await),
+        None => {
+            send.finish().expect("the stream is open");
+            send.stopped().await.expect("the worker reads to the end");
+        }
+    }
+}
+
+/// The worker's half: reads on until the payload is whole, or breaks off when it has `until` bytes.
+async fn fetch(connection: &quinn::Connection, prefix: &mut Prefix, until: u64) {
+    let (mut send, mut recv) = connection.open_bi().await.expect("the connection is open");
+    let ask = Fetch { payload: prefix.id().digest, offset: prefix.offset() };
+    write_message(&mut send, &Message::Fetch(ask)).await.expect("the coordinator reads");
+    while prefix.offset() < until {
+        assert!(read_piece(&mut recv, prefix).await.expect("the coordinator sends") > 0);
+    }
+    if prefix.missing() == 0 {
+        assert_eq!(read_piece(&mut recv, prefix).await, Ok(0));
+    }
+}
+
+fn body() -> Payload {
+    Payload::new((0..100_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>())
+}
+
+#[tokio::test]
+async fn a_payload_goes_on_over_the_next_connection() {
+    let body = body();
+    let mut prefix = Prefix::new(body.id());
+    for part in [100_000, 70_000] {
+        let pair = connected().await;
+        let until = prefix.offset() + part;
+        let get = async {
+            fetch(&pair.worker, &mut prefix, until).await;
+            pair.worker.close(0_u8.into(), b"broken off");
+        };
+        tokio::join!(get, serve_rest(&pair.coordinator, &body, Some(usize::try_from(part).unwrap())));
+    }
+    assert_eq!(prefix.offset(), 170_000);
+    let pair = connected().await;
+    tokio::join!(fetch(&pair.worker, &mut prefix, 400_000), serve_rest(&pair.coordinator, &body, None));
+    assert_eq!(prefix.finish().unwrap(), body);
+}
+
+#[tokio::test]
+async fn a_payload_goes_on_from_another_address_over_the_same_connection() {
+    let (pair, body) = (connected().await, body());
+    let mut prefix = Prefix::new(body.id());
+    let before = pair.coordinator.remote_address();
+    let get = async {
+        let (mut send, mut recv) = pair.worker.open_bi().await.unwrap();
+        let ask = Fetch { payload: body.id().digest, offset: 0 };
+        write_message(&mut send, &Message::Fetch(ask)).await.unwrap();
+        read_piece(&mut recv, &mut prefix).await.unwrap();
+        pair.client.rebind().unwrap();
+        while read_piece(&mut recv, &mut prefix).await.unwrap() > 0 {}
+    };
+    tokio::join!(get, serve_rest(&pair.coordinator, &body, None));
+    assert_eq!(prefix.finish().unwrap(), body);
+    assert_ne!(pair.coordinator.remote_address(), before);
+}
+
+#[tokio::test]
+async fn a_payload_that_ends_early_says_where() {
+    let pair = connected().await;
+    let (mut send, _answers) = pair.worker.open_bi().await.unwrap();
+    send.write_all(&[0; 1000]).await.unwrap();
+    send.finish().unwrap();
+    let (_answer, mut recv) = pair.coordinator.accept_bi().await.unwrap();
+    let mut prefix = Prefix::new(PayloadId { digest: Digest([0; 32]), bytes: 4096 });
+    let error = loop {
+        if let Err(error) = read_piece(&mut recv, &mut prefix).await {
+            break error;
+        }
+    };
+    assert_eq!(error.to_string(), "bad frame: truncated: payload has 1000 bytes, needs at least 4096");
+    assert_eq!(prefix.offset(), 1000);
+}
+
+#[tokio::test]
+async fn an_update_is_announced_and_has_no_place_among_messages() {
+    let Message::Update(signed) = update() else { unreachable!() };
+    let pair = connected().await;
+    let (mut send, _answers) = pair.worker.open_bi().await.unwrap();
+    let written = write_message(&mut send, &update()).await.unwrap();
+    assert_eq!(written, update().encode().len() - signed.payload.len());
+    write_message(&mut send, &update()).await.unwrap();
+    let (_answer, mut recv) = pair.coordinator.accept_bi().await.unwrap();
+    let frame = read_frame(&mut recv, &Limits::default()).await.unwrap();
+    let offer = UpdateOffer { header: signed.header, signature: signed.signature };
+    assert_eq!(frame, Some((Frame::Offer(Offer::Update(offer)), written)));
+    let refused = read_message(&mut recv, &Limits::default()).await;
+    assert_eq!(rejection_code(refused), RejectionCode::Unexpected);
+}
+
 #[tokio::test]
 async fn a_stream_that_ends_between_frames_ends_cleanly() {
     assert_eq!(read_raw(&[]).await, Ok(None));
@@ -189,7 +302,7 @@ async fn a_stream_that_ends_within_a_frame_is_truncated() {
 #[tokio::test]
 async fn what_is_no_frame_is_told_so() {
     assert_eq!(rejection_code(read_raw(b"GET / HTTP/1.1").await), RejectionCode::Malformed);
-    assert_eq!(rejection_code(read_raw(b"PF\x02\x05\0\0\0\0").await), RejectionCode::UnknownType);
+    assert_eq!(rejection_code(read_raw(b"PF\x04\x05\0\0\0\0").await), RejectionCode::UnknownType);
 }
 
 #[tokio::test]

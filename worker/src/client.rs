@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   control stream   worker ── Enroll, CheckIn ──►   ◄── Plan, CatchUp, Assignment, Finished, Refused ──
-//!   update streams   worker ── Update, end ──►       ◄── Verdict, end ──            one stream an update
+//!   other streams    one an update and its verdict, one a catch-up's body; see `transfer`
 //! ```
 //!
 //! It decides nothing about rounds. What happens on a connection is numbered with it, so that news of a lost
@@ -14,13 +14,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use packfed_codec::{Seed, State};
 use packfed_protocol::quic::{self, Client as Quic, QuicError, ReadError};
-use packfed_protocol::{CoordinatorId, Digest, Enroll, Identity, Limits, Message, Rejection, RunId, Timestamp, Token};
+use packfed_protocol::{
+    CoordinatorId, Digest, Enroll, Frame, Identity, Limits, Message, Offer, Rejection, RunId, Timestamp, Token,
+};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::machine::Machine;
 use crate::session::{Effect, Ending, Event, Session};
 use crate::task::LocalTask;
+
+mod transfer;
 
 /// Whom to speak to, and as whom.
 #[derive(Clone, Debug)]
@@ -108,7 +112,8 @@ pub async fn run(
     let quic = quic::client(&address.identity)?;
     let (session, effects) = Session::new(address.identity.clone(), run, base, task.examples(), now());
     let (inputs, inbox) = mpsc::channel(QUEUE);
-    let mut owner = Owner { session, task, machine, quic, address, link: None, links: 0, inputs };
+    let partial = Arc::default();
+    let mut owner = Owner { session, task, machine, quic, address, link: None, links: 0, inputs, partial };
     let ending = tokio::select! {
         ending = owner.drive(effects, inbox) => ending,
         () = shutdown => Err(ClientError::Interrupted),
@@ -123,8 +128,6 @@ pub async fn run(
 const QUEUE: usize = 64;
 /// How long one message may take to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long an update may wait for its verdict.
-const VERDICT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Something for the owner of the session; the number is the connection's.
 enum Input {
@@ -151,6 +154,8 @@ struct Owner<T> {
     /// Number of the current or coming connection.
     links: u64,
     inputs: mpsc::Sender<Input>,
+    /// What came of a catch-up before its connection was lost; the listener of one connection has it.
+    partial: Arc<Mutex<Option<transfer::Partial>>>,
 }
 
 impl<T: LocalTask + Clone + 'static> Owner<T> {
@@ -190,7 +195,8 @@ impl<T: LocalTask + Clone + 'static> Owner<T> {
     fn linked(&mut self, link: Result<Link, QuicError>) -> Event {
         match link {
             Ok(Link { connection, control, replies }) => {
-                tokio::spawn(listen(self.links, replies, self.inputs.clone()));
+                let listener = Listener { connection: connection.clone(), replies, partial: Arc::clone(&self.partial) };
+                tokio::spawn(listener.listen(self.links, self.inputs.clone()));
                 self.link = Some((connection, control));
                 Event::Connected
             }
@@ -262,13 +268,15 @@ impl<T: LocalTask + Clone + 'static> Owner<T> {
     }
 
     async fn upload(&mut self, message: Message) {
-        let Some((connection, _)) = &self.link else { return };
+        let (Some((connection, _)), Message::Update(update)) = (&self.link, message) else { return };
         let (connection, number, inputs) = (connection.clone(), self.links, self.inputs.clone());
         tokio::spawn(async move {
-            let verdict = tokio::time::timeout(VERDICT_TIMEOUT, exchange(&connection, &message)).await;
-            let input = match verdict {
-                Ok(Ok(Some(message))) => Input::Verdict(number, Box::new(message)),
-                Ok(Ok(None) | Err(_)) | Err(_) => Input::Lost(number),
+            let input = match transfer::upload(&connection, update).await {
+                Ok(message) => Input::Verdict(number, Box::new(message)),
+                Err(error) => {
+                    tracing::debug!(%error, "an update was broken off");
+                    Input::Lost(number)
+                }
             };
             let _ = inputs.send(input).await;
         });
@@ -289,33 +297,46 @@ async fn link(quic: &Quic, address: &Address) -> Result<Link, QuicError> {
     Ok(Link { connection, control, replies })
 }
 
-/// Hands everything that the coordinator says on the control stream to the owner.
-async fn listen(number: u64, mut replies: quinn::RecvStream, inputs: mpsc::Sender<Input>) {
-    loop {
-        let input = match quic::read_message(&mut replies, &Limits::default()).await {
-            Ok(Some((message, _))) => Input::Message(number, Box::new(message)),
-            Ok(None) => Input::Lost(number),
-            Err(error) => {
-                tracing::debug!(%error, "control stream");
-                Input::Lost(number)
-            }
-        };
-        let last = matches!(input, Input::Lost(_));
-        if inputs.send(input).await.is_err() || last {
-            return;
-        }
-    }
+/// The reading half of a connection's control stream.
+struct Listener {
+    connection: quinn::Connection,
+    replies: quinn::RecvStream,
+    partial: Arc<Mutex<Option<transfer::Partial>>>,
 }
 
-/// Sends an update on a stream of its own and waits for the answer.
-async fn exchange(connection: &quinn::Connection, update: &Message) -> Result<Option<Message>, ClientError> {
-    let (mut send, mut recv) = connection.open_bi().await.map_err(QuicError::from)?;
-    // The coordinator may answer before it has read everything, and stop the stream: the answer counts.
-    if quic::write_message(&mut send, update).await.is_ok() {
-        let _ = send.finish();
+impl Listener {
+    /// Hands everything that the coordinator says to the owner, in its order.
+    async fn listen(mut self, number: u64, inputs: mpsc::Sender<Input>) {
+        loop {
+            let input = match self.next().await {
+                Ok(Some(message)) => Input::Message(number, Box::new(message)),
+                Ok(None) => Input::Lost(number),
+                Err(error) => {
+                    tracing::debug!(%error, "control stream");
+                    Input::Lost(number)
+                }
+            };
+            let last = matches!(input, Input::Lost(_));
+            if inputs.send(input).await.is_err() || last {
+                return;
+            }
+        }
     }
-    let answer = quic::read_message(&mut recv, &Limits::default()).await?;
-    Ok(answer.map(|(message, _)| message))
+
+    /// The next message, whole: what is said after a catch-up waits until its body is there.
+    async fn next(&mut self) -> Result<Option<Message>, ClientError> {
+        Ok(match quic::read_frame(&mut self.replies, &Limits::default()).await? {
+            Some((Frame::Message(message), _)) => Some(message),
+            Some((Frame::Offer(Offer::CatchUp(offer)), _)) => {
+                let mut partial = self.partial.lock().await;
+                Some(Message::CatchUp(transfer::download(&self.connection, offer, &mut partial).await?))
+            }
+            Some((Frame::Offer(Offer::Update(_)), _)) => {
+                return Err(ClientError::Answer { expected: "a coordinator's message", found: "an update".into() });
+            }
+            None => None,
+        })
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock, the session is told")]

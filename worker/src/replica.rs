@@ -75,7 +75,7 @@ impl Replica {
         } else {
             return Err(ReplicaError::Version { found: catch_up.from, expected: self.version });
         };
-        decode_catch_up(&mut state, self.profile, &catch_up.body)?;
+        decode_catch_up(&mut state, self.profile, catch_up.body.bytes())?;
         let found = Digest(state.digest().0);
         if found != catch_up.digest {
             return Err(ReplicaError::Digest { found, expected: catch_up.digest });

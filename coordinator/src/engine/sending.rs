@@ -7,7 +7,7 @@ use crate::event::Effect;
 
 impl Engine {
     pub(super) fn send_assignment(
-        &self,
+        &mut self,
         worker: WorkerId,
         version: Option<u64>,
         assignment: Assignment,
@@ -17,14 +17,14 @@ impl Engine {
         effects.push(Effect::Send { worker, message: Message::Assignment(assignment) });
     }
 
-    pub(super) fn send_finished(&self, worker: WorkerId, version: Option<u64>, effects: &mut Vec<Effect>) {
+    pub(super) fn send_finished(&mut self, worker: WorkerId, version: Option<u64>, effects: &mut Vec<Effect>) {
         self.send_catch_up(worker, version, effects);
         let (version, digest) = (Version(self.head.version()), Digest(self.head.digest().0));
         effects.push(Effect::Send { worker, message: Message::Finished(Finished { version, digest }) });
     }
 
     /// What a replica is missing; a replica that is no version of ours starts anew from zero.
-    pub(super) fn send_catch_up(&self, worker: WorkerId, version: Option<u64>, effects: &mut Vec<Effect>) {
+    pub(super) fn send_catch_up(&mut self, worker: WorkerId, version: Option<u64>, effects: &mut Vec<Effect>) {
         if version == Some(self.head.version()) {
             return;
         }

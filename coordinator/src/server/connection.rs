@@ -3,28 +3,39 @@
 //! ```text
 //!            ┌─ listen: control stream up ──► Arrival::Said ─┐
 //!   accept ──┼─ speak: queue ──► control stream down         ├──► closed, Arrival::Gone
-//!            └─ updates: later streams, one after another ───┘
+//!            └─ later streams: an update up or a body down ──┘
 //! ```
 
 use std::sync::Arc;
 
-use packfed_protocol::quic;
-use packfed_protocol::{Message, WorkerId};
+use packfed_protocol::quic::{self, ReadError};
+use packfed_protocol::{Frame, Message, Offer, Rejection, RejectionCode, WorkerId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::gate::Shaking;
 use super::owner::Link;
-use super::shared::{Admission, Shared};
-use super::stream::write;
-use super::{Arrival, CLOSED, Sender, control, operator, update};
+use super::peer::Peer;
+use super::shared::Shared;
+use super::stream::{bad, read_body, read_header, write};
+use super::{Arrival, CLOSED, Sender, control, fetch, operator, update};
 
 /// Serves a connection until it is closed.
-pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>, inbox: mpsc::Sender<Arrival>) {
+pub(super) async fn serve(
+    incoming: quinn::Incoming,
+    place: Shaking,
+    shared: Arc<Shared>,
+    inbox: mpsc::Sender<Arrival>,
+) {
     let address = incoming.remote_address();
-    let connection = match incoming.await {
-        Ok(connection) => connection,
-        Err(error) => return tracing::debug!(%address, %error, "no handshake"),
+    let connection = match tokio::time::timeout(shared.handshake_time, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%address, %error, "no handshake"),
+        Err(_) => return tracing::debug!(%address, "no handshake in time"),
     };
+    drop(place);
     match quic::peer(&connection) {
         Ok(peer) if peer == shared.own => operator::serve(&connection, &shared, &inbox).await,
         Ok(worker) => {
@@ -39,7 +50,7 @@ pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>, inbox:
 async fn serve_worker(
     connection: &quinn::Connection,
     worker: WorkerId,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     inbox: &mpsc::Sender<Arrival>,
 ) {
     let from = Sender { worker, connection: shared.next_connection() };
@@ -51,50 +62,106 @@ async fn serve_worker(
     }
     let Ok(admission) = admitted.await else { return };
     tracing::debug!(address = %connection.remote_address(), admitted = admission.borrow().is_ok(), "connected");
-    tokio::select! {
-        () = converse(connection, from, messages, shared, inbox, &admission) => {}
-        () = outstay(admission.clone(), shared) => connection.close(CLOSED, b"not admitted in time"),
+    if admission.borrow().is_err() {
+        shared.strangers.enter(from.connection, connection.clone());
     }
+    let peer = Arc::new(Peer::new(from, connection.clone(), admission));
+    tokio::select! {
+        () = converse(messages, &peer, shared, inbox) => {}
+        () = outstay(&peer, shared) => connection.close(CLOSED, b"not admitted in time"),
+    }
+    shared.strangers.leave(from.connection);
     // The owner may know already; it forgets this connection only.
     let _ = inbox.send(Arrival::Gone { from }).await;
     tracing::debug!("gone");
 }
 
-/// Both directions of the control stream, and updates beside it.
+/// Both directions of the control stream, and payloads beside it.
 async fn converse(
-    connection: &quinn::Connection,
-    from: Sender,
     messages: mpsc::Receiver<Message>,
-    shared: &Shared,
+    peer: &Arc<Peer>,
+    shared: &Arc<Shared>,
     inbox: &mpsc::Sender<Arrival>,
-    admission: &Admission,
 ) {
     // Streams come in the order in which they were opened, so the first is control.
-    let Ok((send, recv)) = connection.accept_bi().await else { return };
+    let Ok((send, recv)) = peer.connection.accept_bi().await else { return };
     let listen = async {
-        control::listen(recv, from, shared, inbox).await;
+        control::listen(recv, peer, shared, inbox).await;
         // The owner lets go of the queue, and `speak` ends when it is empty.
-        let _ = inbox.send(Arrival::Gone { from }).await;
-    };
-    let updates = async {
-        while let Ok(stream) = connection.accept_bi().await {
-            update::take(stream, from.worker, admission, shared, inbox).await;
-        }
+        let _ = inbox.send(Arrival::Gone { from: peer.from }).await;
     };
     tokio::select! {
-        _ = async { tokio::join!(listen, speak(connection, send, messages, shared)) } => {}
-        () = updates => {}
+        _ = async { tokio::join!(listen, speak(send, messages, peer, shared)) } => {}
+        () = later_streams(peer, shared, inbox) => {}
     }
 }
 
-/// Sends what is queued, until the owner lets go of the queue or the worker does not keep up.
-async fn speak(
-    connection: &quinn::Connection,
-    mut send: quinn::SendStream,
-    mut messages: mpsc::Receiver<Message>,
+/// Serves every stream after the first, a few at a time; the others wait unread.
+async fn later_streams(peer: &Arc<Peer>, shared: &Arc<Shared>, inbox: &mpsc::Sender<Arrival>) {
+    let mut streams = JoinSet::new();
+    while let Ok((send, recv)) = peer.connection.accept_bi().await {
+        let (peer, shared, inbox) = (Arc::clone(peer), Arc::clone(shared), inbox.clone());
+        let serve = async move { payload_stream(send, recv, &peer, &shared, &inbox).await };
+        streams.spawn(serve.in_current_span());
+        if streams.len() >= STREAMS_MAX {
+            streams.join_next().await;
+        }
+        while streams.try_join_next().is_some() {}
+    }
+}
+
+/// What a stream is for is said by its first frame. Who is not admitted delivers and gets no payload.
+async fn payload_stream(
+    send: quinn::SendStream,
+    mut recv: quinn::RecvStream,
+    peer: &Peer,
     shared: &Shared,
+    inbox: &mpsc::Sender<Arrival>,
 ) {
-    while let Some(message) = messages.recv().await {
+    let header = tokio::time::timeout(shared.frame_time, read_header(&mut recv, shared)).await;
+    let header = header.unwrap_or_else(|_| Err(bad(RejectionCode::Truncated, "the stream stays empty")));
+    let admitted = peer.admission.borrow().clone();
+    let frame = match (admitted, header) {
+        (Err(rejection), _) => Err(ReadError::BadFrame(rejection)),
+        (Ok(()), Ok(Some(header))) => read_body(&mut recv, header, shared).await,
+        (Ok(()), Ok(None)) => Err(bad(RejectionCode::Truncated, "the stream is empty")),
+        (Ok(()), Err(error)) => Err(error),
+    };
+    let rejection = match frame {
+        Ok(Frame::Offer(Offer::Update(offer))) => return update::take(send, recv, offer, peer, shared, inbox).await,
+        Ok(Frame::Message(Message::Fetch(fetch))) => return fetch::give(send, fetch, peer, shared).await,
+        Ok(other) => {
+            let detail = format!("a {} on a stream for payloads", other.frame_type());
+            Rejection::new(RejectionCode::Unexpected, detail)
+        }
+        Err(ReadError::BadFrame(rejection)) => rejection,
+        Err(ReadError::Lost(error)) => {
+            tracing::debug!(%error, "a stream said nothing");
+            return peer.refused(shared);
+        }
+    };
+    update::answer(send, Err(rejection), peer, shared, inbox).await;
+}
+
+/// Sends what is queued, until the owner lets go of the queue or the worker does not keep up. Of a
+/// catch-up only the offer: its body waits until the worker fetches it, but not for ever.
+async fn speak(mut send: quinn::SendStream, mut messages: mpsc::Receiver<Message>, peer: &Peer, shared: &Shared) {
+    let connection = &peer.connection;
+    let fetch_time = tokio::time::sleep(shared.frame_time);
+    tokio::pin!(fetch_time);
+    loop {
+        let message = tokio::select! {
+            message = messages.recv() => message,
+            () = &mut fetch_time, if peer.owes_a_fetch() => {
+                tracing::warn!("does not fetch its catch-up, disconnected");
+                return connection.close(CLOSED, b"too slow");
+            }
+        };
+        let Some(message) = message else { break };
+        if let Message::CatchUp(catch_up) = &message {
+            peer.tell(catch_up.body.clone(), shared);
+            fetch_time.as_mut().reset(Instant::now() + shared.frame_time);
+        }
         if !write(&mut send, &message, shared).await {
             return connection.close(CLOSED, b"too slow");
         }
@@ -106,10 +173,15 @@ async fn speak(
 }
 
 /// Returns when a peer has been there for too long without being admitted.
-async fn outstay(mut admission: Admission, shared: &Shared) {
+async fn outstay(peer: &Peer, shared: &Shared) {
+    let mut admission = peer.admission.clone();
     let late = tokio::time::timeout(shared.frame_time, admission.wait_for(Result::is_ok)).await.is_err();
     if !late {
+        shared.strangers.leave(peer.from.connection);
         std::future::pending::<()>().await;
     }
     tracing::info!("not admitted in time");
 }
+
+/// Streams of one worker that are served at once: an update and a catch-up.
+const STREAMS_MAX: usize = 2;

@@ -1,12 +1,16 @@
 //! A worker's control stream, as it is read.
 
-use packfed_protocol::quic::ReadError;
-use packfed_protocol::{CheckIn, Enroll, FrameHeader, FrameType, Message, Rejection, RejectionCode};
-use tokio::sync::mpsc;
+use std::time::Duration;
 
+use packfed_protocol::quic::ReadError;
+use packfed_protocol::{CheckIn, Enroll, Frame, FrameHeader, FrameType, Message, Rejection, RejectionCode};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Arrival;
+use super::peer::Peer;
 use super::shared::Shared;
 use super::stream::{bad, read_body, read_header};
-use super::{Arrival, Sender};
 
 /// What a worker may say on its control stream.
 #[derive(Debug)]
@@ -17,8 +21,11 @@ pub(super) enum Said {
     Bad(Rejection),
 }
 
-/// Tells the owner everything that a worker says, until it has no more to say.
-pub(super) async fn listen(mut recv: quinn::RecvStream, from: Sender, shared: &Shared, inbox: &mpsc::Sender<Arrival>) {
+/// Tells the owner everything that a worker says, until it has no more to say. What comes faster than any
+/// worker has reason to is read no faster than [`INTERVAL`] allows.
+pub(super) async fn listen(mut recv: quinn::RecvStream, peer: &Peer, shared: &Shared, inbox: &mpsc::Sender<Arrival>) {
+    let from = peer.from;
+    let mut due = Instant::now();
     loop {
         let (said, more) = match next(&mut recv, shared).await {
             Ok(Some(said)) => (said, true),
@@ -26,9 +33,15 @@ pub(super) async fn listen(mut recv: quinn::RecvStream, from: Sender, shared: &S
             // Where one frame is wrong, nobody knows where the next begins.
             Err(ReadError::BadFrame(rejection)) => (Said::Bad(rejection), false),
         };
+        if matches!(said, Said::Bad(_)) {
+            peer.refused(shared);
+        }
         if inbox.send(Arrival::Said { from, said }).await.is_err() || !more {
             return;
         }
+        let now = Instant::now();
+        due = due.max(now) + INTERVAL;
+        tokio::time::sleep_until(due.checked_sub(INTERVAL * BURST).unwrap_or(now)).await;
     }
 }
 
@@ -42,6 +55,7 @@ async fn next(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<Option<Sa
             return Ok(Some(Said::Bad(unexpected(header))));
         }
         FrameType::Update
+        | FrameType::Fetch
         | FrameType::Enrolled
         | FrameType::Plan
         | FrameType::Assignment
@@ -49,20 +63,26 @@ async fn next(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<Option<Sa
         | FrameType::Verdict
         | FrameType::Finished
         | FrameType::Refused
-        | FrameType::Status => return Err(ReadError::BadFrame(unexpected(header))),
+        | FrameType::Status
+        | FrameType::Resume => return Err(ReadError::BadFrame(unexpected(header))),
     }
     match read_body(recv, header, shared).await? {
-        Message::Enroll(enroll) => Ok(Some(Said::Enroll(enroll))),
-        Message::CheckIn(check_in) => Ok(Some(Said::CheckIn(check_in))),
+        Frame::Message(Message::Enroll(enroll)) => Ok(Some(Said::Enroll(enroll))),
+        Frame::Message(Message::CheckIn(check_in)) => Ok(Some(Said::CheckIn(check_in))),
         other => Err(bad(RejectionCode::Unexpected, format!("{} was announced as another", other.frame_type()))),
     }
 }
 
 fn unexpected(header: FrameHeader) -> Rejection {
     let detail = match header.frame_type {
-        FrameType::Update => "an update has a stream of its own".to_owned(),
+        FrameType::Update | FrameType::Fetch => format!("{} has a stream of its own", header.frame_type),
         FrameType::StatusRequest => "only the coordinator's own key may ask for the status".to_owned(),
         other => format!("a worker does not send {other}"),
     };
     Rejection::new(RejectionCode::Unexpected, detail)
 }
+
+/// A worker may say so many things at once on its control stream,
+const BURST: u32 = 16;
+/// and then one in this time. A round takes it two or three.
+const INTERVAL: Duration = Duration::from_millis(100);

@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use packfed_protocol::{CoordinatorId, Limits, Rejection, SIGNATURE_BYTES, WORD_BYTES};
+use packfed_protocol::{CoordinatorId, Limits, Rejection, RejectionCode, UpdateHeader};
 use tokio::sync::{Semaphore, watch};
 
+use super::bodies::Bodies;
+use super::partials::Partials;
+use super::strangers::Strangers;
 use super::traffic::Traffic;
 use crate::config::ShellLimits;
 use crate::plan::RunPlan;
@@ -17,24 +20,43 @@ pub(super) struct Shared {
     /// The coordinator's own key: who proves it is the operator.
     pub(super) own: CoordinatorId,
     pub(super) limits: Limits,
-    /// How long a peer may take for one frame, either way.
+    /// How long a peer may take for one frame or one piece of a payload, either way.
     pub(super) frame_time: Duration,
+    bytes_per_second_min: u64,
+    pub(super) handshake_time: Duration,
     pub(super) queue_max: usize,
+    pub(super) rejections_max: u32,
     pub(super) traffic: Traffic,
-    /// One permit for every payload that is being read.
+    /// One permit for every update that is in memory, from its first word to its verdict.
     pub(super) updates: Semaphore,
+    /// One permit for every catch-up that is being sent.
+    pub(super) downloads: Semaphore,
+    pub(super) partials: Partials,
+    pub(super) bodies: Bodies,
+    pub(super) strangers: Strangers,
+    /// Words of an update in the plan's layout.
+    blocks: u64,
     connections: AtomicU64,
 }
 
 impl Shared {
     pub(super) fn new(own: CoordinatorId, plan: &RunPlan, limits: &ShellLimits) -> Self {
+        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         Self {
             own,
-            limits: Limits { control_bytes_max: CONTROL_BYTES_MAX, payload_bytes_max: payload_bytes_max(plan) },
+            limits: Limits { control_bytes_max: CONTROL_BYTES_MAX },
             frame_time: Duration::from_millis(limits.update_timeout_ms),
-            queue_max: usize::try_from(limits.queue_max).unwrap_or(usize::MAX),
+            bytes_per_second_min: limits.bytes_per_second_min,
+            handshake_time: Duration::from_millis(limits.handshake_timeout_ms),
+            queue_max: count(limits.queue_max),
+            rejections_max: limits.rejections_max,
             traffic: Traffic::default(),
-            updates: Semaphore::new(usize::try_from(limits.updates_max).unwrap_or(usize::MAX)),
+            updates: Semaphore::new(count(limits.updates_max)),
+            downloads: Semaphore::new(count(limits.downloads_max)),
+            partials: Partials::new(limits.kept_bytes_max, limits.kept_ms),
+            bodies: Bodies::new(limits.kept_bytes_max, limits.kept_ms),
+            strangers: Strangers::new(count(limits.strangers_max)),
+            blocks: plan.layout().blocks() as u64,
             connections: AtomicU64::new(0),
         }
     }
@@ -43,18 +65,22 @@ impl Shared {
     pub(super) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
     }
+
+    /// Refuses an update of another size than the plan's, so that nobody makes us hold more.
+    pub(super) fn check_words(&self, header: &UpdateHeader) -> Result<(), Rejection> {
+        let (words, blocks) = (header.words, self.blocks);
+        if u64::from(words) != blocks {
+            let detail = format!("the update has {words} words, the layout has {blocks} blocks");
+            return Err(Rejection::new(RejectionCode::WrongBlockCount, detail));
+        }
+        Ok(())
+    }
+
+    /// How long so many bytes of a payload may take.
+    pub(super) fn payload_time(&self, bytes: u64) -> Duration {
+        self.frame_time + Duration::from_secs(bytes / self.bytes_per_second_min)
+    }
 }
 
-/// The body of an update in this plan's layout, so that nobody makes us buffer more.
-fn payload_bytes_max(plan: &RunPlan) -> u32 {
-    let (blocks, layers) = (plan.layout().blocks() as u64, plan.layout().layers().len() as u64);
-    let body = blocks * WORD_BYTES + 8 * layers + SIGNATURE_BYTES as u64 + HEADER_BYTES_MAX;
-    u32::try_from(body).unwrap_or(u32::MAX).max(PAYLOAD_BYTES_MIN)
-}
-
-/// Bytes of an enrolment or a check-in are far fewer.
-const CONTROL_BYTES_MAX: u32 = 4 << 10;
-/// A small layout's updates may be this large, so that a wrong number of words is told as such.
-const PAYLOAD_BYTES_MIN: u32 = 64 << 10;
-/// More than the fixed part of an update's header takes.
-const HEADER_BYTES_MAX: u64 = 512;
+/// An update's offer with as many layers as a plan may have, and room to spare.
+const CONTROL_BYTES_MAX: u32 = 64 << 10;

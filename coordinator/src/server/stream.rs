@@ -1,9 +1,14 @@
-//! Frames on a stream, with a time for each: a header first, and its body only if it is wanted.
+//! Frames and payloads on a stream, with a time for each: a header first, its body only if it is wanted,
+//! and a payload only as long as it makes progress.
 
 use std::time::Duration;
 
-use packfed_protocol::quic::{ReadError, write_message};
-use packfed_protocol::{FrameError, FrameHeader, HEADER_BYTES, Message, Rejection, RejectionCode};
+use bytes::Bytes;
+use packfed_protocol::quic::{ReadError, read_piece, write_message, write_piece};
+use packfed_protocol::{
+    Frame, FrameError, FrameHeader, FrameType, HEADER_BYTES, Message, Prefix, Rejection, RejectionCode,
+};
+use tokio::time::Instant;
 
 use super::shared::Shared;
 
@@ -29,12 +34,12 @@ pub(super) async fn read_header(
     Ok(Some(header?))
 }
 
-/// The message of a header. The buffer grows with what arrives, so a claim costs nothing.
+/// What the frame of a header says. The buffer grows with what arrives, so a claim costs nothing.
 pub(super) async fn read_body(
     recv: &mut quinn::RecvStream,
     header: FrameHeader,
     shared: &Shared,
-) -> Result<Message, ReadError> {
+) -> Result<Frame, ReadError> {
     let length = usize::try_from(header.length).unwrap_or(usize::MAX);
     let mut body = Vec::new();
     let all = async {
@@ -49,15 +54,78 @@ pub(super) async fn read_body(
     let read = in_time(shared.frame_time, all).await;
     shared.traffic.up(Some(header.frame_type), body.len());
     read?;
-    Ok(Message::decode(header, &body)?)
+    Ok(Frame::decode(header, &body)?)
 }
 
-/// Refuses bytes after the one frame of a stream.
+/// Why a payload was not read.
+pub(super) enum Unread {
+    /// What came is not in order, and the peer may be told so.
+    Refused(Rejection),
+    /// Nothing more can come.
+    Lost(quinn::ReadError),
+    /// The peer is slower than the shell bears.
+    TooSlow {
+        /// Bytes that came.
+        offset: u64,
+    },
+}
+
+impl From<ReadError> for Unread {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::BadFrame(rejection) => Unread::Refused(rejection),
+            ReadError::Lost(error) => Unread::Lost(error),
+        }
+    }
+}
+
+/// Reads what is missing of a payload; what came stays in the prefix, however it ends.
+pub(super) async fn read_payload(
+    recv: &mut quinn::RecvStream,
+    prefix: &mut Prefix,
+    frame: FrameType,
+    shared: &Shared,
+) -> Result<(), Unread> {
+    let end = Instant::now() + shared.payload_time(prefix.missing());
+    loop {
+        let piece_end = end.min(Instant::now() + shared.frame_time);
+        match tokio::time::timeout_at(piece_end, read_piece(recv, prefix)).await {
+            Ok(Ok(0)) => return Ok(()),
+            Ok(Ok(bytes)) => shared.traffic.up(Some(frame), bytes),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(Unread::TooSlow { offset: prefix.offset() }),
+        }
+    }
+}
+
+/// Writes the rest of a payload and waits until the peer has it. Whether that went fast enough.
+pub(super) async fn write_payload(
+    send: &mut quinn::SendStream,
+    mut rest: Bytes,
+    frame: FrameType,
+    shared: &Shared,
+) -> bool {
+    let bytes = u64::try_from(rest.len()).unwrap_or(u64::MAX);
+    let all = async {
+        loop {
+            // A peer that reads nothing shows here: quinn takes no more than its window.
+            match tokio::time::timeout(shared.frame_time, write_piece(send, &mut rest)).await {
+                Ok(Ok(0)) => break,
+                Ok(Ok(bytes)) => shared.traffic.down(frame, bytes),
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+        send.finish().is_ok() && matches!(send.stopped().await, Ok(None))
+    };
+    tokio::time::timeout(shared.payload_time(bytes), all).await.unwrap_or(false)
+}
+
+/// Refuses bytes after all that a stream has to carry.
 pub(super) async fn read_end(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<(), ReadError> {
     let mut byte = [0];
     match in_time(shared.frame_time, async { Ok(recv.read(&mut byte).await?) }).await? {
         None => Ok(()),
-        Some(_) => Err(bad(RejectionCode::LeftOver, "the stream goes on after its one frame")),
+        Some(_) => Err(bad(RejectionCode::LeftOver, "the stream goes on after its end")),
     }
 }
 

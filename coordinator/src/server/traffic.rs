@@ -72,12 +72,14 @@ fn belongs_to_rounds(frame: FrameType) -> bool {
         FrameType::Enroll
         | FrameType::CheckIn
         | FrameType::Update
+        | FrameType::Fetch
         | FrameType::Enrolled
         | FrameType::Plan
         | FrameType::Assignment
         | FrameType::CatchUp
         | FrameType::Verdict
         | FrameType::Finished
-        | FrameType::Refused => true,
+        | FrameType::Refused
+        | FrameType::Resume => true,
     }
 }

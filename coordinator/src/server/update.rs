@@ -1,79 +1,93 @@
 //! A stream that carries one update up and its verdict down.
+//!
+//! ```text
+//!   offer ── signature, size ──► permit ──► Resume ──► words ── digest ──► Arrival::Update ──► Verdict
+//!     └──────── refused ────────────────────────────────────────┴──────────────────────────────┘
+//! ```
 
-use packfed_protocol::quic::ReadError;
-use packfed_protocol::{FrameHeader, FrameType, Message, Rejection, RejectionCode, Verified, WorkerId};
+use packfed_protocol::{FrameType, Message, Outcome, Prefix, ProvenOffer, Rejection, Resume, UpdateOffer, Verified};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Arrival;
-use super::shared::{Admission, Shared};
-use super::stream::{bad, read_body, read_end, read_header, write};
+use super::peer::Peer;
+use super::shared::Shared;
+use super::stream::{Unread, read_end, read_payload, write};
+use super::{Arrival, CLOSED};
 
-/// Reads an update, verifies it, hands it to the owner and brings the verdict back.
+/// Asks for the words of an update that is worth it, hands it to the owner and brings the verdict back.
 pub(super) async fn take(
-    (mut send, mut recv): (quinn::SendStream, quinn::RecvStream),
-    worker: WorkerId,
-    admission: &Admission,
+    mut send: quinn::SendStream,
+    mut recv: quinn::RecvStream,
+    offer: UpdateOffer,
+    peer: &Peer,
     shared: &Shared,
     inbox: &mpsc::Sender<Arrival>,
 ) {
-    // The permit is held until the verdict is there: so many payloads are in memory, and no more.
-    let (update, _permit) = match announced(&mut recv, admission, shared).await {
-        Ok(header) => {
-            let permit = shared.updates.acquire().await.ok();
-            (read(&mut recv, header, worker, shared).await, permit)
+    let proven = match proven(offer, peer, shared) {
+        Ok(proven) => proven,
+        Err(rejection) => return answer(send, Err(rejection), peer, shared, inbox).await,
+    };
+    // A worker's streams come one after another here, and only then to the queue for a permit.
+    let mut arriving = shared.partials.take_up(peer.worker(), proven.payload()).await;
+    // The permit is held until the verdict is there: so many updates are in memory, and no more.
+    let Ok(_permit) = shared.updates.acquire().await else { return };
+    let offset = arriving.prefix().offset();
+    if offset > 0 {
+        tracing::info!(offset, bytes = proven.payload().bytes, "an update goes on");
+    }
+    if !write(&mut send, &Message::Resume(Resume { offset }), shared).await {
+        return;
+    }
+    let read = match read_payload(&mut recv, arriving.prefix(), FrameType::Update, shared).await {
+        Ok(()) => read_end(&mut recv, shared).await.map_err(Unread::from),
+        Err(unread) => Err(unread),
+    };
+    let update = match read {
+        Ok(()) => complete(proven, arriving.into_prefix()),
+        Err(Unread::Refused(rejection)) => {
+            // It is over for this update, so nothing of it is kept.
+            drop(arriving.into_prefix());
+            Err(rejection)
         }
-        Err(error) => (Err(error), None),
+        Err(Unread::Lost(error)) => return tracing::debug!(%error, "an update was broken off"),
+        Err(Unread::TooSlow { offset }) => {
+            tracing::warn!(offset, bytes = proven.payload().bytes, "does not send its update, disconnected");
+            return peer.connection.close(CLOSED, b"too slow");
+        }
     };
-    let update = match update {
-        Ok(update) => Ok(update),
-        Err(ReadError::BadFrame(rejection)) => Err(rejection),
-        Err(ReadError::Lost(error)) => return tracing::debug!(%error, "an update was broken off"),
-    };
+    answer(send, update, peer, shared, inbox).await;
+}
+
+/// An update that is worth its words.
+fn proven(offer: UpdateOffer, peer: &Peer, shared: &Shared) -> Result<ProvenOffer, Rejection> {
+    let proven = offer.prove(&peer.worker())?;
+    shared.check_words(proven.header())?;
+    Ok(proven)
+}
+
+fn complete(proven: ProvenOffer, prefix: Prefix) -> Result<Verified, Rejection> {
+    proven.complete(prefix.finish()?)
+}
+
+/// Hands over an update, or what should have been one, and brings the verdict back.
+pub(super) async fn answer(
+    mut send: quinn::SendStream,
+    update: Result<Verified, Rejection>,
+    peer: &Peer,
+    shared: &Shared,
+    inbox: &mpsc::Sender<Arrival>,
+) {
     let (verdict, answer) = oneshot::channel();
     if inbox.send(Arrival::Update { update, verdict }).await.is_err() {
         return;
     }
     let Ok(verdict) = answer.await else { return };
     tracing::debug!(round = verdict.round.0, outcome = ?verdict.outcome, "verdict");
+    let refused = matches!(verdict.outcome, Outcome::Rejected(_));
     if write(&mut send, &Message::Verdict(verdict), shared).await {
         // An error means that the connection is gone, and then nobody waits for it.
         let _ = send.finish();
     }
-}
-
-/// The header of an update that is worth reading: who is not admitted delivers no payload at all.
-async fn announced(
-    recv: &mut quinn::RecvStream,
-    admission: &Admission,
-    shared: &Shared,
-) -> Result<FrameHeader, ReadError> {
-    let header = tokio::time::timeout(shared.frame_time, read_header(recv, shared)).await;
-    let header = header.unwrap_or_else(|_| Err(bad(RejectionCode::Truncated, "the stream stays empty")));
-    admission.borrow().clone().map_err(ReadError::BadFrame)?;
-    match header? {
-        Some(header) if header.frame_type == FrameType::Update => Ok(header),
-        Some(header) => {
-            let detail = format!("a {} on a stream for an update", header.frame_type);
-            Err(bad(RejectionCode::Unexpected, detail))
-        }
-        None => Err(bad(RejectionCode::Truncated, "the stream is empty")),
-    }
-}
-
-async fn read(
-    recv: &mut quinn::RecvStream,
-    header: FrameHeader,
-    worker: WorkerId,
-    shared: &Shared,
-) -> Result<Verified, ReadError> {
-    let message = read_body(recv, header, shared).await?;
-    read_end(recv, shared).await?;
-    verify(message, &worker).map_err(ReadError::BadFrame)
-}
-
-fn verify(message: Message, worker: &WorkerId) -> Result<Verified, Rejection> {
-    match message {
-        Message::Update(signed) => signed.verify(worker),
-        other => Err(Rejection::new(RejectionCode::Unexpected, format!("a {} is no update", other.frame_type()))),
+    if refused {
+        peer.refused(shared);
     }
 }

@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the scripts of these tests fail where a test would")]
 
 mod cli;
+mod hostile;
 mod order;
 mod peers;
+mod relay;
 mod restart;
 mod robust;
 mod scripted;
 mod served;
+mod transfer;
 mod wire;

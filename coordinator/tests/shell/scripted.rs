@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use packfed_codec::{Encoder, Scales, Seed, State, decode_catch_up};
+use packfed_coordinator::config::CoordinatorFile;
 use packfed_coordinator::plan::RunPlan;
-use packfed_protocol::quic::{Client, client, read_message, write_message};
+use packfed_protocol::quic::{Client, QuicError, client, read_frame, read_message, read_piece, write_message};
 use packfed_protocol::{
-    Assignment, CheckIn, Digest, Enroll, Finished, Identity, LaneClips, Limits, Message, Outcome, Plan, Rejection,
-    RejectionCode, Signed, UpdateHeader, Version,
+    Assignment, CatchUp, CatchUpOffer, CheckIn, Digest, Enroll, Fetch, Finished, Frame, Identity, LaneClips, Limits,
+    Message, Offer, Outcome, Plan, Prefix, Rejection, RejectionCode, Resume, Signed, UpdateHeader, Version,
 };
 use serde_json::Value;
 
@@ -19,8 +20,8 @@ pub(crate) struct Worker {
     plan: Arc<RunPlan>,
     replica: State,
     version: u64,
-    client: Client,
-    connection: quinn::Connection,
+    pub(crate) client: Client,
+    pub(crate) connection: quinn::Connection,
     send: quinn::SendStream,
     recv: quinn::RecvStream,
 }
@@ -54,14 +55,57 @@ impl Worker {
         write_message(&mut self.send, message).await.unwrap();
     }
 
+    pub(crate) async fn try_say(&mut self, message: &Message) -> Result<usize, QuicError> {
+        write_message(&mut self.send, message).await
+    }
+
     /// Bytes on the control stream.
     pub(crate) async fn say_bytes(&mut self, bytes: &[u8]) {
         self.send.write_all(bytes).await.unwrap();
     }
 
-    /// What the coordinator says next; `None` if it says no more.
+    /// What the coordinator says next, fetched if it is announced; `None` if it says no more.
     pub(crate) async fn hear(&mut self) -> Option<Message> {
-        read_message(&mut self.recv, &Limits::default()).await.ok().flatten().map(|(message, _)| message)
+        match self.hear_frame().await? {
+            Frame::Message(message) => Some(message),
+            Frame::Offer(Offer::CatchUp(offer)) => {
+                let mut prefix = Prefix::new(offer.body);
+                self.fetch(&mut prefix, offer.body.bytes).await.unwrap();
+                Some(Message::CatchUp(offer.complete(prefix.finish().unwrap()).unwrap()))
+            }
+            Frame::Offer(offer) => panic!("{offer:?}"),
+        }
+    }
+
+    pub(crate) async fn hear_frame(&mut self) -> Option<Frame> {
+        read_frame(&mut self.recv, &Limits::default()).await.ok().flatten().map(|(frame, _)| frame)
+    }
+
+    /// What a catch-up says beforehand.
+    pub(crate) async fn hear_offer(&mut self) -> CatchUpOffer {
+        match self.hear_frame().await {
+            Some(Frame::Offer(Offer::CatchUp(offer))) => offer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks for the rest of a payload and reads on until `until` bytes are there.
+    pub(crate) async fn fetch(&self, prefix: &mut Prefix, until: u64) -> Result<(), Message> {
+        let mut recv = self.ask(Fetch { payload: prefix.id().digest, offset: prefix.offset() }).await?;
+        while prefix.offset() < until {
+            read_piece(&mut recv, prefix).await.unwrap();
+        }
+        Ok(())
+    }
+
+    /// The stream that a fetched payload comes on, or what is said instead.
+    pub(crate) async fn ask(&self, fetch: Fetch) -> Result<quinn::RecvStream, Message> {
+        let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
+        write_message(&mut send, &Message::Fetch(fetch)).await.unwrap();
+        match read_message(&mut recv, &Limits::default()).await.unwrap().unwrap().0 {
+            Message::Resume(resume) if resume.offset == fetch.offset => Ok(recv),
+            other => Err(other),
+        }
     }
 
     pub(crate) async fn hear_refusal(&mut self) -> Rejection {
@@ -117,17 +161,20 @@ impl Worker {
     async fn hear_caught_up(&mut self) -> Message {
         loop {
             match self.hear().await.expect("the coordinator has more to say") {
-                Message::CatchUp(catch_up) => {
-                    if catch_up.from == Version(0) {
-                        self.replica = State::zero(self.plan.layout().clone());
-                    }
-                    decode_catch_up(&mut self.replica, self.plan.raw().profile, &catch_up.body).unwrap();
-                    self.version = catch_up.to.0;
-                    assert_eq!(self.digest(), catch_up.digest);
-                }
+                Message::CatchUp(catch_up) => self.apply(&catch_up),
                 other => return other,
             }
         }
+    }
+
+    /// Takes the replica on.
+    pub(crate) fn apply(&mut self, catch_up: &CatchUp) {
+        if catch_up.from == Version(0) {
+            self.replica = State::zero(self.plan.layout().clone());
+        }
+        decode_catch_up(&mut self.replica, self.plan.raw().profile, catch_up.body.bytes()).unwrap();
+        self.version = catch_up.to.0;
+        assert_eq!(self.digest(), catch_up.digest);
     }
 
     /// Whole numbers of the scales, from a seed of the worker, the round and its base.
@@ -181,15 +228,37 @@ impl Worker {
     }
 
     pub(crate) async fn upload(&self, update: &Signed) -> Outcome {
-        self.upload_bytes(&Message::Update(update.clone()).encode()).await
+        match self.try_upload(update).await {
+            Some(Message::Verdict(verdict)) => verdict.outcome,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The verdict, or `None` if the connection ends without one.
     pub(crate) async fn try_upload(&self, update: &Signed) -> Option<Message> {
+        match self.offer(update).await? {
+            Ok((mut send, mut recv, resume)) => {
+                let offset = usize::try_from(resume.offset).unwrap();
+                send.write_all(&update.payload[offset..]).await.ok()?;
+                send.finish().ok()?;
+                read_message(&mut recv, &Limits::default()).await.ok().flatten().map(|(message, _)| message)
+            }
+            Err(answer) => Some(answer),
+        }
+    }
+
+    /// Offers an update: the stream that waits for its words and where they go on, or what is said instead.
+    pub(crate) async fn offer(
+        &self,
+        update: &Signed,
+    ) -> Option<Result<(quinn::SendStream, quinn::RecvStream, Resume), Message>> {
         let (mut send, mut recv) = self.connection.open_bi().await.ok()?;
         write_message(&mut send, &Message::Update(update.clone())).await.ok()?;
-        send.finish().ok()?;
-        read_message(&mut recv, &Limits::default()).await.ok().flatten().map(|(message, _)| message)
+        let answer = read_message(&mut recv, &Limits::default()).await.ok().flatten()?;
+        Some(match answer.0 {
+            Message::Resume(resume) => Ok((send, recv, resume)),
+            other => Err(other),
+        })
     }
 
     /// Says that nothing more comes on the control stream.
@@ -197,7 +266,7 @@ impl Worker {
         self.send.finish().unwrap();
     }
 
-    /// Writes these bytes on a stream of their own and reads the verdict.
+    /// Writes these bytes on a stream of their own, without being asked for any, and reads the verdict.
     pub(crate) async fn upload_bytes(&self, bytes: &[u8]) -> Outcome {
         let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
         // A verdict may come before everything was written.
@@ -214,10 +283,13 @@ impl Worker {
         Self::verdict(&mut recv).await
     }
 
-    async fn verdict(recv: &mut quinn::RecvStream) -> Outcome {
-        match read_message(recv, &Limits::default()).await.unwrap().unwrap().0 {
-            Message::Verdict(verdict) => verdict.outcome,
-            other => panic!("{other:?}"),
+    pub(crate) async fn verdict(recv: &mut quinn::RecvStream) -> Outcome {
+        loop {
+            match read_message(recv, &Limits::default()).await.unwrap().unwrap().0 {
+                Message::Verdict(verdict) => return verdict.outcome,
+                Message::Resume(Resume { offset: 0 }) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 
@@ -273,10 +345,16 @@ pub(crate) async fn leave(workers: Vec<Worker>) {
 
 /// The report of two rounds in which nobody does anything wrong.
 pub(crate) async fn undisturbed(workers: u8) -> Value {
-    let serving = Serving::start(&file(workers.into(), 2), workers);
+    undisturbed_of(&file(workers.into(), 2), workers).await
+}
+
+/// The report of a run in which nobody does anything wrong.
+pub(crate) async fn undisturbed_of(file: &CoordinatorFile, workers: u8) -> Value {
+    let serving = Serving::start(file, workers);
     let mut workers = fleet(workers, &serving).await;
-    round(&mut workers).await;
-    round(&mut workers).await;
+    for _ in 0..file.run.rounds {
+        round(&mut workers).await;
+    }
     leave(workers).await;
     serde_json::to_value(serving.outcome().await.unwrap().report).unwrap()
 }

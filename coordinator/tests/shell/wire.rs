@@ -1,7 +1,7 @@
 //! Every kind of bad input has its own code, is counted, and disturbs nothing else.
 
 use packfed_protocol::{
-    Assignment, CheckIn, HEADER_BYTES, Message, Outcome, RejectionCode as Code, Round, Signed, Version,
+    Assignment, CheckIn, Fetch, HEADER_BYTES, Message, Outcome, RejectionCode as Code, Round, Signed, Version,
 };
 use serde_json::json;
 
@@ -30,12 +30,13 @@ fn with_fitting_length(mut frame: Vec<u8>) -> Vec<u8> {
 /// Bytes that are no frame, or no update.
 async fn send_unreadable(worker: &Worker, honest: &Signed) {
     let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 5);
+    let offer = Message::Update(honest.clone()).frame();
     assert_eq!(worker.rejected(&changed(honest, cut)).await, Code::Truncated);
-    assert_eq!(worker.rejected(&with_fitting_length(changed(honest, cut))).await, Code::Truncated);
+    assert_eq!(worker.rejected(&with_fitting_length(offer[..offer.len() - 5].to_vec())).await, Code::Truncated);
     assert_eq!(worker.rejected(b"").await, Code::Truncated);
     assert_eq!(worker.rejected(&changed(honest, |bytes| bytes[7] = 0xff)).await, Code::Oversized);
     let more = |bytes: &mut Vec<u8>| bytes.push(0);
-    assert_eq!(worker.rejected(&with_fitting_length(changed(honest, more))).await, Code::LeftOver);
+    assert_eq!(worker.rejected(&with_fitting_length([&offer[..], &[0]].concat())).await, Code::LeftOver);
     assert_eq!(worker.rejected(&changed(honest, more)).await, Code::LeftOver);
     assert_eq!(worker.rejected(&changed(honest, |bytes| bytes[3] = 0x7f)).await, Code::UnknownType);
     assert_eq!(worker.rejected(&changed(honest, |bytes| bytes[2] = 9)).await, Code::UnknownVersion);
@@ -233,8 +234,9 @@ async fn bytes_are_counted_as_both_sides_see_them() {
             scales: vec![packfed_protocol::LaneScales { wave: -12, residual: -6 }; 2],
         };
         let update = frame(&worker.update(&assignment)).len();
-        // Two rounds of three workers, and a last check-in that is answered with the end.
-        assert_eq!(report["bytes_up"], json!(6 * update + 9 * check_in));
+        // Two rounds of three workers, and a last check-in that is answered with the end; each commit is fetched.
+        let fetch = Message::Fetch(Fetch { payload: packfed_protocol::Digest([0; 32]), offset: 0 }).encode().len();
+        assert_eq!(report["bytes_up"], json!(6 * update + 9 * check_in + 6 * fetch));
         assert_eq!(report["bytes_up_in_all"], report["bytes_up"]);
         assert!(report["bytes_down"].as_u64().unwrap() > 6 * Message::Assignment(assignment).encode().len() as u64);
         let status = status(serving.address).await;

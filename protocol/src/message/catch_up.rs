@@ -1,19 +1,19 @@
 //! What takes a replica from the state it has to the one it needs.
 //!
 //! ```text
-//!  body of a CatchUp frame
-//!      ┌──────────┬────────┬────────────┬──────────────────────────────┐
-//!      │ from, u64│ to, u64│ digest, 32 │ body: the rest of the frame  │
-//!      └──────────┴────────┴────────────┴──────────────────────────────┘
+//!  body of a CatchUp frame                                              payload
+//!      ┌──────────┬────────┬────────────┬────────────────┬────────────┐ ┌ ─ ─ ─ ─ ─ ─ ┐
+//!      │ from, u64│ to, u64│ digest, 32 │ its digest, 32 │ bytes, u64 │   fetched
+//!      └──────────┴────────┴────────────┴────────────────┴────────────┘ └ ─ ─ ─ ─ ─ ─ ┘
 //! ```
 
-use std::fmt;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, Version};
-use crate::wire::{self, DecodeError};
+use crate::payload::{Payload, PayloadId};
 
-/// Deltas, or a checkpoint when that is smaller. `Debug` shows the size of the body, not the bytes.
-#[derive(Clone, PartialEq, Eq)]
+/// Deltas, or a checkpoint when that is smaller.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatchUp {
     /// The version it starts from.
     pub from: Version,
@@ -22,29 +22,34 @@ pub struct CatchUp {
     /// The digest of the state after.
     pub digest: Digest,
     /// The codec's business.
-    pub body: Vec<u8>,
+    pub body: Payload,
+}
+
+/// A catch-up as it is announced: everything but its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatchUpOffer {
+    /// The version it starts from.
+    pub from: Version,
+    /// The version it leads to.
+    pub to: Version,
+    /// The digest of the state after.
+    pub digest: Digest,
+    /// What its body is known by.
+    pub body: PayloadId,
 }
 
 impl CatchUp {
-    pub(super) fn append_to(&self, frame: &mut Vec<u8>) {
-        wire::append(&(self.from, self.to, self.digest), frame);
-        frame.reserve_exact(self.body.len());
-        frame.extend_from_slice(&self.body);
-    }
-
-    pub(super) fn decode(frame_body: &[u8]) -> Result<CatchUp, DecodeError> {
-        let ((from, to, digest), body) = wire::from_bytes_and_rest(frame_body)?;
-        Ok(CatchUp { from, to, digest, body: body.to_vec() })
+    /// What is said of it beforehand.
+    pub fn offer(&self) -> CatchUpOffer {
+        let (from, to, digest, body) = (self.from, self.to, self.digest, self.body.id());
+        CatchUpOffer { from, to, digest, body }
     }
 }
 
-impl fmt::Debug for CatchUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CatchUp")
-            .field("from", &self.from)
-            .field("to", &self.to)
-            .field("digest", &self.digest)
-            .field("body_bytes", &self.body.len())
-            .finish()
+impl CatchUpOffer {
+    /// The catch-up, now that its body is there; `None` if this is another's body.
+    pub fn complete(self, body: Payload) -> Option<CatchUp> {
+        let CatchUpOffer { from, to, digest, .. } = self;
+        (body.id() == self.body).then_some(CatchUp { from, to, digest, body })
     }
 }

@@ -1,45 +1,98 @@
 //! Messages on a stream.
 //!
 //! A frame is judged by its header before its body is read, and the body's buffer grows with what
-//! arrives, so a claim costs nothing. Nothing here is safe to cancel half-way, and nothing here
+//! arrives, so a claim costs nothing. Payloads pass in pieces, one a call, so that whoever calls can
+//! watch the progress. Frames are not safe to cancel half-way, a piece of a payload is; and nothing here
 //! keeps time: whoever calls decides how long a slow peer is worth waiting for.
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::QuicError;
 use crate::frame::{FrameError, FrameHeader, HEADER_BYTES};
 use crate::limits::Limits;
-use crate::message::Message;
-use crate::rejection::Rejection;
+use crate::message::{Frame, Message};
+use crate::payload::Prefix;
+use crate::rejection::{Rejection, RejectionCode};
 use crate::wire::DecodeError;
 
-/// Reads the next message, and how many bytes its frame took; `None` if the peer finished the
-/// stream at the end of a frame.
+/// Bytes that one call of [`write_piece`] or [`read_piece`] moves, at most.
+pub const PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// Reads the next frame, and how many bytes it took; `None` if the peer finished the stream at the end
+/// of a frame.
 ///
 /// # Errors
-/// [`ReadError::BadFrame`] if what came is no message within the limits; the stream is of no more
+/// [`ReadError::BadFrame`] if what came is no frame within the limits; the stream is of no more
 /// use then. [`ReadError::Lost`] if nothing more can come.
-pub async fn read_message(
-    recv: &mut quinn::RecvStream,
-    limits: &Limits,
-) -> Result<Option<(Message, usize)>, ReadError> {
+pub async fn read_frame(recv: &mut quinn::RecvStream, limits: &Limits) -> Result<Option<(Frame, usize)>, ReadError> {
     let Some(header) = read_header(recv).await? else {
         return Ok(None);
     };
     let header = FrameHeader::decode(&header, limits)?;
     let body = read_body(recv, header.length).await?;
-    let message = Message::decode(header, &body)?;
-    Ok(Some((message, HEADER_BYTES + body.len())))
+    Ok(Some((Frame::decode(header, &body)?, HEADER_BYTES + body.len())))
 }
 
-/// Writes a message, and says how many bytes its frame took. The stream stays open.
+/// Reads the next frame where only a message without a payload has a place.
+///
+/// # Errors
+/// As [`read_frame`]; an offer is a bad frame.
+pub async fn read_message(
+    recv: &mut quinn::RecvStream,
+    limits: &Limits,
+) -> Result<Option<(Message, usize)>, ReadError> {
+    match read_frame(recv, limits).await? {
+        Some((Frame::Message(message), bytes)) => Ok(Some((message, bytes))),
+        Some((Frame::Offer(offer), _)) => {
+            let detail = format!("a {} of {} bytes has no place here", offer.frame_type(), offer.payload().bytes);
+            Err(ReadError::BadFrame(Rejection::new(RejectionCode::Unexpected, detail)))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Writes a message's frame, and says how many bytes it took; a payload is not sent, only announced. The
+/// stream stays open.
 ///
 /// # Errors
 /// [`QuicError::Write`] if the peer stopped reading or is gone.
 pub async fn write_message(send: &mut quinn::SendStream, message: &Message) -> Result<usize, QuicError> {
-    let frame = message.encode();
+    let frame = message.frame();
     send.write_all(&frame).await?;
     Ok(frame.len())
+}
+
+/// Reads the next bytes of a payload, and says how many; 0 when it is whole. Safe to cancel.
+///
+/// # Errors
+/// [`ReadError::BadFrame`] if the stream ends before the payload does, [`ReadError::Lost`] if nothing more
+/// can come; the prefix keeps what it has.
+pub async fn read_piece(recv: &mut quinn::RecvStream, prefix: &mut Prefix) -> Result<usize, ReadError> {
+    let wanted = usize::try_from(prefix.missing()).unwrap_or(usize::MAX).min(PIECE_BYTES_MAX);
+    if wanted == 0 {
+        return Ok(0);
+    }
+    match recv.read_chunk(wanted, true).await? {
+        Some(chunk) => {
+            prefix.push(&chunk.bytes)?;
+            Ok(chunk.bytes.len())
+        }
+        None => Err(prefix.id().truncated(prefix.offset()).into()),
+    }
+}
+
+/// Writes the next bytes of what is left of a payload, and says how many; 0 when nothing is left.
+///
+/// # Errors
+/// [`QuicError::Write`] if the peer stopped reading or is gone.
+pub async fn write_piece(send: &mut quinn::SendStream, rest: &mut Bytes) -> Result<usize, QuicError> {
+    let piece = rest.split_to(rest.len().min(PIECE_BYTES_MAX));
+    let bytes = piece.len();
+    if bytes > 0 {
+        send.write_chunk(piece).await?;
+    }
+    Ok(bytes)
 }
 
 /// The next eight bytes, or `None` if the stream ends before the first of them.

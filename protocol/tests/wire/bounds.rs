@@ -3,7 +3,7 @@
 use packfed_protocol::{
     Assignment, CatchUp, DETAIL_BYTES_MAX, DecodeError, Digest, Enroll, FrameError, FrameHeader, FrameType,
     LAYER_NAME_BYTES_MAX, LAYERS_MAX, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message,
-    NAME_CHARS_MAX, PROTOCOL_VERSION, Plan, Refused, Rejection, RejectionCode, Round, Signed, Token, Version,
+    NAME_CHARS_MAX, PROTOCOL_VERSION, Payload, Plan, Refused, Rejection, RejectionCode, Round, Signed, Token, Version,
 };
 
 use crate::samples;
@@ -17,7 +17,7 @@ fn judge(header: [u8; 8]) -> Result<FrameHeader, (RejectionCode, String)> {
 
 /// What becomes of a message on its way, with bounds on frames out of the way.
 fn send(message: &Message) -> Result<Message, Rejection> {
-    let limits = Limits { control_bytes_max: u32::MAX, payload_bytes_max: u32::MAX };
+    let limits = Limits { control_bytes_max: u32::MAX };
     Ok(Message::from_frame(&message.encode(), &limits)?)
 }
 
@@ -38,7 +38,7 @@ fn refused(code: RejectionCode, detail: &str) -> Result<FrameHeader, (RejectionC
 #[test]
 fn a_header_reads_as_written() {
     let header = FrameHeader { frame_type: FrameType::Status, length: 0x0102 };
-    assert_eq!(header.encode(), *b"PF\x02\x18\x02\x01\x00\x00");
+    assert_eq!(header.encode(), *b"PF\x04\x18\x02\x01\x00\x00");
     assert_eq!(judge(header.encode()), Ok(header));
 }
 
@@ -50,14 +50,14 @@ fn another_magic_is_malformed() {
 
 #[test]
 fn another_version_is_unknown() {
-    let detail = "protocol version is 3, needs 2";
-    assert_eq!(judge(*b"PF\x03\x01\0\0\0\0"), refused(RejectionCode::UnknownVersion, detail));
+    let detail = "protocol version is 2, needs 4";
+    assert_eq!(judge(*b"PF\x02\x01\0\0\0\0"), refused(RejectionCode::UnknownVersion, detail));
 }
 
 #[test]
 fn a_number_outside_the_table_is_unknown() {
     let detail = "frame type 0x05 is not in the table";
-    assert_eq!(judge(*b"PF\x02\x05\0\0\0\0"), refused(RejectionCode::UnknownType, detail));
+    assert_eq!(judge(*b"PF\x04\x05\0\0\0\0"), refused(RejectionCode::UnknownType, detail));
     for number in 0..=u8::MAX {
         let known = FrameType::ALL.iter().any(|frame_type| frame_type.number() == number);
         assert_eq!(judge([b'P', b'F', PROTOCOL_VERSION, number, 0, 0, 0, 0]).is_ok(), known, "{number:#04x}");
@@ -66,21 +66,19 @@ fn a_number_outside_the_table_is_unknown() {
 
 #[test]
 fn half_a_header_is_truncated() {
-    let error = Message::from_frame(b"PF\x02", &Limits::default());
+    let error = Message::from_frame(b"PF\x04", &Limits::default());
     assert_eq!(error, Err(DecodeError::Frame(FrameError::Truncated { found: 3 })));
 }
 
 #[test]
-fn each_type_has_its_own_bound() {
-    let limits = Limits { control_bytes_max: 10, payload_bytes_max: 1000 };
+fn the_bound_holds_for_every_type() {
+    let limits = Limits { control_bytes_max: 10 };
     for frame_type in FrameType::ALL {
-        let payload = matches!(frame_type, FrameType::Update | FrameType::CatchUp);
-        let bound = if payload { 1000 } else { 10 };
-        let within = FrameHeader { frame_type, length: bound };
+        let within = FrameHeader { frame_type, length: 10 };
         assert_eq!(FrameHeader::decode(&within.encode(), &limits), Ok(within));
 
-        let over = FrameHeader { frame_type, length: bound + 1 };
-        let error = FrameError::Oversized { frame_type, length: bound + 1, bound };
+        let over = FrameHeader { frame_type, length: 11 };
+        let error = FrameError::Oversized { frame_type, length: 11, bound: 10 };
         assert_eq!(FrameHeader::decode(&over.encode(), &limits), Err(error.clone()));
         assert_eq!(Rejection::from(error).code, RejectionCode::Oversized);
     }
@@ -88,8 +86,8 @@ fn each_type_has_its_own_bound() {
 
 #[test]
 fn an_oversized_frame_names_the_claim_and_the_bound() {
-    let detail = "status frame claims 65537 bytes, bound is 65536";
-    assert_eq!(judge(*b"PF\x02\x18\x01\0\x01\0"), refused(RejectionCode::Oversized, detail));
+    let detail = "status frame claims 1048577 bytes, bound is 1048576";
+    assert_eq!(judge(*b"PF\x04\x18\x01\0\x10\0"), refused(RejectionCode::Oversized, detail));
 }
 
 #[test]
@@ -122,7 +120,9 @@ fn layer(name: &str) -> LayerPlan {
 #[test]
 fn the_largest_plan_passes_and_no_larger_one() {
     let name = "n".repeat(LAYER_NAME_BYTES_MAX);
-    assert_passes(&plan_of(vec![layer(&name); LAYERS_MAX]));
+    let largest = plan_of(vec![layer(&name); LAYERS_MAX]);
+    assert_passes(&largest);
+    assert_eq!(Message::from_frame(&largest.encode(), &Limits::default()).as_ref(), Ok(&largest));
     let detail = "layers has length 4097, bound is 4096";
     assert_refused(&plan_of(vec![layer("n"); LAYERS_MAX + 1]), RejectionCode::Oversized, detail);
 }
@@ -195,7 +195,8 @@ fn an_unknown_outcome_is_malformed() {
 fn debug_shows_neither_token_nor_payload() {
     let text = format!("{:?}", samples::enroll());
     assert!(text.contains("Token(..)") && !text.contains("84"), "{text}");
-    let payload = CatchUp { from: Version(0), to: Version(1), digest: Digest([0; 32]), body: vec![0xee; 1000] };
-    assert!(format!("{payload:?}").contains("body_bytes: 1000"));
+    let catch_up =
+        CatchUp { from: Version(0), to: Version(1), digest: Digest([0; 32]), body: Payload::new(vec![0xee; 1000]) };
+    assert!(format!("{catch_up:?}").contains("bytes: 1000 }"));
     assert!(format!("{:?}", samples::update()).contains("payload_bytes: 32"));
 }

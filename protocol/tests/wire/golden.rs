@@ -1,7 +1,7 @@
 //! Golden vectors: the bytes of one message of every kind, field by field, both ways.
 //!
-//! Digest and signature in the update were computed with other implementations (BLAKE3 by hand,
-//! Ed25519 from OpenSSL), so the vector also says what is hashed and what is signed.
+//! Digests of payloads and the signature were computed with other implementations (BLAKE3 by hand,
+//! Ed25519 from OpenSSL), so the vectors also say what is hashed and what is signed.
 //!
 //! If one of these breaks, old and new programs no longer understand each other: raise
 //! `PROTOCOL_VERSION` rather than change a vector.
@@ -23,7 +23,7 @@ fn enroll_is_golden() {
     check(
         &samples::enroll(),
         &[
-            "5046 03 01 1c000000",              // PF, version 3, Enroll, 28 bytes
+            "5046 04 01 1c000000",              // PF, version 4, Enroll, 28 bytes
             "54545454545454545454545454545454", // token
             "0400000000000000",                 // name: length
             "70692d34",                         // name: "pi-4"
@@ -36,7 +36,7 @@ fn check_in_is_golden() {
     check(
         &samples::check_in(),
         &[
-            "5046 03 02 3d000000",              // PF, version 3, CheckIn, 61 bytes
+            "5046 04 02 3d000000",              // PF, version 4, CheckIn, 61 bytes
             "52525252525252525252525252525252", // run
             "0600000000000000",                 // version
             "4444444444444444444444444444444444444444444444444444444444444444", // digest
@@ -51,7 +51,7 @@ fn update_is_golden() {
     check(
         &Message::Update(samples::update()),
         &[
-            "5046 03 03 fc000000", // PF, version 3, Update, 252 bytes
+            "5046 04 03 dc000000", // PF, version 4, Update, 220 bytes
             "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", // worker
             "52525252525252525252525252525252", // run
             "0700000000000000",    // round
@@ -66,7 +66,7 @@ fn update_is_golden() {
             "e528e95798037df410543d9f31e396ecdd458d71b157d6014398bae32fb56c65", // payload
             "db5198c461c1db61493fe72d5cd0f02394fe9be7a69148f783f7d099b8f322b9", // signature, R
             "fa372354429f817a990a7c34484571914d7d69c5b42b7e4fa6fd62a9c56a2e0e", // signature, s
-            "000102030405060708090a0b0c0d0e0f", // first word
+            "000102030405060708090a0b0c0d0e0f", // after the frame: first word
             "101112131415161718191a1b1c1d1e1f", // second word
         ],
     );
@@ -74,7 +74,30 @@ fn update_is_golden() {
 
 #[test]
 fn status_request_is_golden() {
-    check(&Message::StatusRequest, &["5046 03 04 00000000"]); // PF, version 3, StatusRequest, 0 bytes
+    check(&Message::StatusRequest, &["5046 04 04 00000000"]); // PF, version 4, StatusRequest, 0 bytes
+}
+
+#[test]
+fn fetch_is_golden() {
+    check(
+        &samples::fetch(),
+        &[
+            "5046 04 0a 28000000", // PF, version 4, Fetch, 40 bytes
+            "5050505050505050505050505050505050505050505050505050505050505050", // payload
+            "0908070605040302",    // offset
+        ],
+    );
+}
+
+#[test]
+fn resume_is_golden() {
+    check(
+        &samples::resume(),
+        &[
+            "5046 04 1a 08000000", // PF, version 4, Resume, 8 bytes
+            "0908070605040302",    // offset
+        ],
+    );
 }
 
 #[test]
@@ -82,7 +105,7 @@ fn enrolled_is_golden() {
     check(
         &samples::enrolled(),
         &[
-            "5046 03 11 30000000",              // PF, version 3, Enrolled, 48 bytes
+            "5046 04 11 30000000",              // PF, version 4, Enrolled, 48 bytes
             "52525252525252525252525252525252", // run
             "5757575757575757575757575757575757575757575757575757575757575757", // worker
         ],
@@ -94,7 +117,7 @@ fn plan_is_golden() {
     check(
         &samples::plan(),
         &[
-            "5046 03 12 9e000000",              // PF, version 3, Plan, 158 bytes
+            "5046 04 12 9e000000",              // PF, version 4, Plan, 158 bytes
             "52525252525252525252525252525252", // run
             "5353535353535353535353535353535353535353535353535353535353535353", // seed
             "4242424242424242424242424242424242424242424242424242424242424242", // base
@@ -120,7 +143,7 @@ fn assignment_is_golden() {
     check(
         &samples::assignment(),
         &[
-            "5046 03 13 4a000000", // PF, version 3, Assignment, 74 bytes
+            "5046 04 13 4a000000", // PF, version 4, Assignment, 74 bytes
             "0700000000000000",    // round
             "0600000000000000",    // base
             "03000000",            // turn
@@ -146,11 +169,13 @@ fn catch_up_is_golden() {
     check(
         &samples::catch_up(),
         &[
-            "5046 03 14 33000000", // PF, version 3, CatchUp, 51 bytes
+            "5046 04 14 58000000", // PF, version 4, CatchUp, 88 bytes
             "0400000000000000",    // from
             "0600000000000000",    // to
             "4444444444444444444444444444444444444444444444444444444444444444", // digest
-            "c0c1c2",              // body, without a length
+            "a4744294924025eb570403831e5376d31188be1c652c3ece958f4216e0ec09ed", // body: digest
+            "0300000000000000",    // body: bytes
+            "c0c1c2",              // after the frame: the body
         ],
     );
 }
@@ -160,7 +185,7 @@ fn accepted_is_golden() {
     check(
         &samples::verdict(Outcome::Accepted),
         &[
-            "5046 03 15 0c000000", // PF, version 3, Verdict, 12 bytes
+            "5046 04 15 0c000000", // PF, version 4, Verdict, 12 bytes
             "0700000000000000",    // round
             "00000000",            // outcome: accepted
         ],
@@ -172,7 +197,7 @@ fn discarded_is_golden() {
     check(
         &samples::verdict(Outcome::Discarded),
         &[
-            "5046 03 15 0c000000", // PF, version 3, Verdict, 12 bytes
+            "5046 04 15 0c000000", // PF, version 4, Verdict, 12 bytes
             "0700000000000000",    // round
             "01000000",            // outcome: discarded
         ],
@@ -184,7 +209,7 @@ fn rejected_is_golden() {
     check(
         &samples::verdict(Outcome::Rejected(samples::rejection())),
         &[
-            "5046 03 15 20000000",  // PF, version 3, Verdict, 32 bytes
+            "5046 04 15 20000000",  // PF, version 4, Verdict, 32 bytes
             "0700000000000000",     // round
             "02000000",             // outcome: rejected
             "1600",                 // code: stale-base, 22
@@ -199,7 +224,7 @@ fn finished_is_golden() {
     check(
         &samples::finished(),
         &[
-            "5046 03 16 28000000", // PF, version 3, Finished, 40 bytes
+            "5046 04 16 28000000", // PF, version 4, Finished, 40 bytes
             "3c00000000000000",    // version
             "4444444444444444444444444444444444444444444444444444444444444444", // digest
         ],
@@ -211,7 +236,7 @@ fn refused_is_golden() {
     check(
         &samples::refused(),
         &[
-            "5046 03 17 14000000",  // PF, version 3, Refused, 20 bytes
+            "5046 04 17 14000000",  // PF, version 4, Refused, 20 bytes
             "1600",                 // code: stale-base, 22
             "0a00000000000000",     // detail: length
             "626173652033203c2035", // detail: "base 3 < 5"
@@ -224,7 +249,7 @@ fn status_is_golden() {
     check(
         &samples::status(),
         &[
-            "5046 03 18 0a000000", // PF, version 3, Status, 10 bytes
+            "5046 04 18 0a000000", // PF, version 4, Status, 10 bytes
             "0200000000000000",    // json: length
             "7b7d",                // json: "{}"
         ],
@@ -234,7 +259,7 @@ fn status_is_golden() {
 #[test]
 fn every_type_in_the_table_has_its_number_and_a_vector() {
     let numbers: Vec<u8> = FrameType::ALL.iter().map(|frame_type| frame_type.number()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18]);
+    assert_eq!(numbers, [1, 2, 3, 4, 0x0a, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x1a]);
 
     let mut sampled: Vec<FrameType> = samples::every_message().iter().map(Message::frame_type).collect();
     sampled.dedup();

@@ -1,9 +1,9 @@
 //! Claims about all messages and all bytes.
 
 use packfed_protocol::{
-    Assignment, CatchUp, CheckIn, Digest, Enroll, Enrolled, Finished, FrameHeader, FrameType, HEADER_BYTES, LaneClips,
-    LaneScales, LayerPlan, Limits, LocalOptimizer, Message, Outcome, Plan, Refused, Rejection, RejectionCode, Round,
-    RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
+    Assignment, CatchUp, CheckIn, Digest, Enroll, Enrolled, Fetch, Finished, Frame, FrameHeader, FrameType,
+    HEADER_BYTES, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message, Outcome, Payload, Plan, Refused,
+    Rejection, RejectionCode, Resume, Round, RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -111,7 +111,7 @@ fn assignment() -> impl Strategy<Value = Message> {
 
 fn catch_up() -> impl Strategy<Value = Message> {
     (any::<(u64, u64)>(), digest(), vec(any::<u8>(), 0..200)).prop_map(|((from, to), digest, body)| {
-        Message::CatchUp(CatchUp { from: Version(from), to: Version(to), digest, body })
+        Message::CatchUp(CatchUp { from: Version(from), to: Version(to), digest, body: Payload::new(body) })
     })
 }
 
@@ -127,6 +127,8 @@ fn message() -> impl Strategy<Value = Message> {
         check_in(),
         update(),
         Just(Message::StatusRequest),
+        (digest(), any::<u64>()).prop_map(|(payload, offset)| Message::Fetch(Fetch { payload, offset })),
+        any::<u64>().prop_map(|offset| Message::Resume(Resume { offset })),
         (any::<[u8; 16]>(), any::<[u8; 32]>())
             .prop_map(|(run, worker)| Message::Enrolled(Enrolled { run: RunId(run), worker: WorkerId(worker) })),
         plan(),
@@ -167,7 +169,7 @@ proptest! {
     ) {
         let length = u32::try_from(body.len()).expect("a few hundred");
         // A message has one encoding: whatever decodes encodes to the same bytes.
-        if let Ok(message) = Message::decode(FrameHeader { frame_type, length }, &body) {
+        if let Ok(Frame::Message(message)) = Frame::decode(FrameHeader { frame_type, length }, &body) {
             prop_assert_eq!(&message.encode()[HEADER_BYTES..], body);
         }
     }

@@ -1,9 +1,9 @@
 //! One message of every kind, small and with a different value in every field.
 
 use packfed_protocol::{
-    Assignment, CatchUp, CheckIn, Digest, Enroll, Enrolled, Finished, Identity, LaneClips, LaneScales, LayerPlan,
-    LocalOptimizer, Message, Outcome, Plan, Refused, Rejection, RejectionCode, Round, RunId, Signed, Status, Token,
-    UpdateHeader, Verdict, Version, WorkerId,
+    Assignment, CatchUp, CheckIn, Digest, Enroll, Enrolled, Fetch, Finished, Identity, LaneClips, LaneScales,
+    LayerPlan, LocalOptimizer, Message, Outcome, Payload, Plan, Refused, Rejection, RejectionCode, Resume, Round,
+    RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
 };
 
 pub(crate) fn run() -> RunId {
@@ -103,8 +103,16 @@ pub(crate) fn catch_up() -> Message {
         from: Version(4),
         to: Version(6),
         digest: Digest([0x44; 32]),
-        body: vec![0xc0, 0xc1, 0xc2],
+        body: Payload::new(vec![0xc0, 0xc1, 0xc2]),
     })
+}
+
+pub(crate) fn fetch() -> Message {
+    Message::Fetch(Fetch { payload: Digest([0x50; 32]), offset: 0x0203_0405_0607_0809 })
+}
+
+pub(crate) fn resume() -> Message {
+    Message::Resume(Resume { offset: 0x0203_0405_0607_0809 })
 }
 
 pub(crate) fn rejection() -> Rejection {
@@ -134,6 +142,7 @@ pub(crate) fn every_message() -> Vec<Message> {
         check_in(),
         Message::Update(update()),
         Message::StatusRequest,
+        fetch(),
         enrolled(),
         plan(),
         assignment(),
@@ -144,5 +153,6 @@ pub(crate) fn every_message() -> Vec<Message> {
         finished(),
         refused(),
         status(),
+        resume(),
     ]
 }

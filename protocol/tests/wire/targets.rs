@@ -4,7 +4,8 @@
 //! what it accepts has one spelling. Stable tests and the fuzzer run the same functions.
 
 use packfed_protocol::{
-    Digest, FrameHeader, FrameType, HEADER_BYTES, Limits, Message, RejectionCode, RunId, Token, WorkerId,
+    Digest, Frame, FrameHeader, FrameType, HEADER_BYTES, Limits, Message, Offer, RejectionCode, RunId, Signed, Token,
+    UpdateOffer, WorkerId, wire,
 };
 
 use super::samples;
@@ -35,7 +36,7 @@ pub fn header(input: &[u8]) -> bool {
     let limits = Limits::default();
     let Ok(header) = FrameHeader::decode(bytes, &limits) else { return false };
     assert_eq!(header.encode(), *bytes);
-    assert!(header.length <= header.frame_type.bytes_max(&limits));
+    assert!(header.length <= limits.control_bytes_max);
     true
 }
 
@@ -46,14 +47,21 @@ pub fn frame(input: &[u8]) -> bool {
     true
 }
 
-/// `Message::decode`, whatever the header would have said: `[type][body]`.
+/// `Frame::decode`, whatever the header would have said: `[type][body]`.
 pub fn body(input: &[u8]) -> bool {
     let Some((&choice, body)) = input.split_first() else { return false };
     let frame_type = FrameType::ALL[usize::from(choice) % FrameType::ALL.len()];
     let Ok(length) = u32::try_from(body.len()) else { return false };
-    let Ok(message) = Message::decode(FrameHeader { frame_type, length }, body) else { return false };
-    assert_eq!(message.frame_type(), frame_type);
-    assert_eq!(&message.encode()[HEADER_BYTES..], body);
+    let Ok(frame) = Frame::decode(FrameHeader { frame_type, length }, body) else { return false };
+    assert_eq!(frame.frame_type(), frame_type);
+    let again = match frame {
+        Frame::Message(message) => message.frame()[HEADER_BYTES..].to_vec(),
+        Frame::Offer(Offer::Update(UpdateOffer { header, signature })) => {
+            Message::Update(Signed { header, signature, payload: Vec::new() }).frame()[HEADER_BYTES..].to_vec()
+        }
+        Frame::Offer(Offer::CatchUp(offer)) => wire::to_bytes(&offer),
+    };
+    assert_eq!(again, body);
     true
 }
 
@@ -104,7 +112,7 @@ fn headers() -> Vec<Vec<u8>> {
 
 fn bodies() -> Vec<Vec<u8>> {
     let place = |message: &Message| (0..).zip(FrameType::ALL).find(|(_, of)| *of == message.frame_type());
-    let body = |message: &Message| Some([&[place(message)?.0], &message.encode()[HEADER_BYTES..]].concat());
+    let body = |message: &Message| Some([&[place(message)?.0], &message.frame()[HEADER_BYTES..]].concat());
     samples::every_message().iter().filter_map(body).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Frames that are cut, or that go on.
 
-use packfed_protocol::{DecodeError, FrameHeader, HEADER_BYTES, Limits, Message, Rejection, RejectionCode};
+use packfed_protocol::{DecodeError, Frame, FrameHeader, HEADER_BYTES, Limits, Message, Rejection, RejectionCode};
 
 use crate::samples;
 
@@ -40,13 +40,16 @@ fn one_byte_after_a_frame_is_left_over() {
     }
 }
 
+/// Bytes of the frame, without what follows it.
+fn framed(message: &Message) -> usize {
+    message.frame().len()
+}
+
 #[test]
 fn a_body_cut_anywhere_is_truncated_even_if_the_header_agrees() {
     for message in samples::every_message() {
-        let frame = message.encode();
-        // The payload of a catch-up has no length of its own: it ends where the frame does.
-        let fixed = if matches!(message, Message::CatchUp(_)) { 48 } else { frame.len() - HEADER_BYTES };
-        for length in 0..fixed {
+        let frame = message.frame();
+        for length in 0..frame.len() - HEADER_BYTES {
             let cut = with_body(&frame, &frame[HEADER_BYTES..][..length]);
             assert_eq!(refusal(&cut), Some(RejectionCode::Truncated), "{message:?} at {length}");
         }
@@ -56,25 +59,29 @@ fn a_body_cut_anywhere_is_truncated_even_if_the_header_agrees() {
 #[test]
 fn one_byte_after_a_body_is_left_over_even_if_the_header_agrees() {
     for message in samples::every_message() {
-        let frame = message.encode();
+        let frame = message.frame();
         let body = [&frame[HEADER_BYTES..], &[0]].concat();
-        let code = refusal(&with_body(&frame, &body));
-        let open_ended = matches!(message, Message::CatchUp(_));
-        let expected = if open_ended { None } else { Some(RejectionCode::LeftOver) };
-        assert_eq!(code, expected, "{message:?}");
+        assert_eq!(refusal(&with_body(&frame, &body)), Some(RejectionCode::LeftOver), "{message:?}");
     }
 }
 
 #[test]
 fn a_payload_of_another_length_names_both_numbers() {
     let text = |frame: &[u8]| Message::from_frame(frame, &Limits::default()).map_err(|error| error.to_string());
-    let frame = Message::Update(samples::update()).encode();
-
-    let short = with_body(&frame, &frame[HEADER_BYTES..frame.len() - 1]);
-    assert_eq!(text(&short), Err("payload has 31 bytes, needs at least 32".to_owned()));
-
-    let long = with_body(&frame, &[&frame[HEADER_BYTES..], &[0]].concat());
+    let bytes = Message::Update(samples::update()).encode();
+    assert_eq!(text(&bytes[..bytes.len() - 1]), Err("payload has 31 bytes, needs at least 32".to_owned()));
+    let long = [&bytes[..], &[0]].concat();
     assert_eq!(text(&long), Err("payload has 33 bytes, needs 32: 1 left over".to_owned()));
+}
+
+#[test]
+fn a_payload_that_is_not_the_announced_one_is_refused() {
+    let message = samples::catch_up();
+    for byte in framed(&message)..message.encode().len() {
+        let mut bytes = message.encode();
+        bytes[byte] ^= 1;
+        assert_eq!(refusal(&bytes), Some(RejectionCode::PayloadDigest));
+    }
 }
 
 #[test]
@@ -91,6 +98,6 @@ fn a_body_of_another_length_than_its_header_is_refused() {
     let header = frame.first_chunk().expect("a frame has a header");
     let header = FrameHeader::decode(header, &Limits::default()).expect("the sample is in order");
     let body = &frame[HEADER_BYTES..];
-    assert_eq!(Message::decode(header, body), Ok(samples::status()));
-    assert_eq!(Message::decode(header, &body[1..]).map_err(code_of), Err(RejectionCode::Truncated));
+    assert_eq!(Frame::decode(header, body), Ok(Frame::Message(samples::status())));
+    assert_eq!(Frame::decode(header, &body[1..]).map_err(code_of), Err(RejectionCode::Truncated));
 }

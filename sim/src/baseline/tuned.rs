@@ -7,8 +7,8 @@ use packfed_codec::Seed;
 use packfed_coordinator::cohort;
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::{
-    Assignment, CatchUp, CheckIn, Digest, Finished, Identity, LocalOptimizer, Message, Outcome, Plan, Round, RunId,
-    Signed, UpdateHeader, Verdict, Version, WorkerId,
+    Assignment, CatchUp, CheckIn, Digest, Finished, Identity, LocalOptimizer, Message, Outcome, Payload, Plan, Round,
+    RunId, Signed, UpdateHeader, Verdict, Version, WorkerId,
 };
 use packfed_worker::local::LocalSteps;
 use packfed_worker::session::training_seed;
@@ -184,7 +184,12 @@ impl Traffic {
             down: 0,
             check_in: size(Message::CheckIn(CheckIn { run, version, digest, examples: 0, planned: true })),
             update: size(Message::Update(update)) + payload,
-            model: size(Message::CatchUp(CatchUp { from: version, to: version, digest, body: Vec::new() })) + payload,
+            model: size(Message::CatchUp(CatchUp {
+                from: version,
+                to: version,
+                digest,
+                body: Payload::new(Vec::new()),
+            })) + payload,
             assignment: size(Message::Assignment(assignment)),
             verdict: size(Message::Verdict(Verdict { round: Round(0), outcome: Outcome::Accepted })),
             plan: size(Message::Plan(plan)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use packfed_codec::{LayerSpec, Layout, Profile, State, StepWords, encode_catch_up, encode_step};
-use packfed_protocol::{CatchUp, LaneScales, LayerPlan, Plan, Refused};
+use packfed_protocol::{CatchUp, LaneScales, LayerPlan, Payload, Plan, Refused};
 
 use super::*;
 
@@ -51,7 +51,7 @@ fn digest(version: u64) -> Digest {
 
 fn catch_up(from: u64, to: u64) -> Message {
     let body = encode_catch_up(&head(from), &head(to));
-    Message::CatchUp(CatchUp { from: Version(from), to: Version(to), digest: digest(to), body })
+    Message::CatchUp(CatchUp { from: Version(from), to: Version(to), digest: digest(to), body: Payload::new(body) })
 }
 
 fn assignment(round: u64, base: u64) -> Message {
@@ -179,7 +179,7 @@ fn a_job_trains_as_the_assignment_says() {
 #[test]
 fn one_missed_step_may_come_as_words() {
     let mut session = training();
-    let body = encode_step(&step(3));
+    let body = Payload::new(encode_step(&step(3)));
     let message = Message::CatchUp(CatchUp { from: Version(2), to: Version(3), digest: digest(3), body });
     assert!(hear(&mut session, message).is_empty());
     assert_eq!(session.replica().unwrap().version(), Version(3));

@@ -307,7 +307,7 @@ impl Fleet {
                 } else {
                     assert_eq!(catch_up.from.0, worker.version, "it starts from what the replica has");
                 }
-                decode_catch_up(&mut worker.replica, Profile::Plain, &catch_up.body).unwrap();
+                decode_catch_up(&mut worker.replica, Profile::Plain, catch_up.body.bytes()).unwrap();
                 assert_eq!(Digest(worker.replica.digest().0), catch_up.digest, "the replica agrees");
                 worker.version = catch_up.to.0;
             }
