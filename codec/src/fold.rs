@@ -2,16 +2,18 @@
 //!
 //! Words of two updates at a time are weighed in one multiply-add; the partial sums of a stretch of words stay in
 //! the cache until a batch of updates is through, so that the wide sums are touched once a batch rather than once
-//! an update, while the next updates' words are fetched. Words are summed byte by byte:
+//! an update, while the next updates' words are fetched. Words are summed as they lie, in 16-bit pairs of bytes, and
+//! what each digit of a pair comes to is the difference of two sums:
 //!
 //! ```text
-//!  plain   x = 256·high + low        low bytes unsigned, the others signed
-//!  nibble  every byte is 16·high + low; of a wave's byte low is unsigned, of the others both are signed
+//!  plain   pair = 256·odd + even                  sums of  pair, pair >> 8                            even = S_0 − 256·S_1
+//!  nibble  pair = 4096·n₃ + 256·n₂ + 16·n₁ + n₀   sums of  pair, pair >> 4, pair >> 8, pair >> 12     n₀ = S_0 − 16·S_1 …
 //! ```
 //!
-//! A byte is flipped where it makes unsigned digits signed, and the sum of weights takes that back. A weight is
-//! written in digits of 15 bits, with batches for each digit. Partial sums are `i32`: a batch ends before its
-//! weights could carry one over. It knows no layers but where they end.
+//! A pair is signed, so all its digits but the first are unsigned: where they should not be, their sign bit is
+//! flipped, and the sum of weights takes that back. A weight is written in digits of 15 bits, with batches for each
+//! digit. Sums are `i32` and wrap: the sum of a pair may leave its range, but what a digit comes to does not, for a
+//! batch ends before its weights could make it. It knows no layers but where they end.
 
 mod nibble;
 mod plain;
@@ -38,14 +40,16 @@ pub struct Update<'a> {
 }
 
 /// Words of a tile.
-const TILE: usize = 2;
-/// Bytes of a tile: one AVX2 register.
+const TILE: usize = 4;
+/// Bytes of a tile: one AVX-512 register, or two of AVX2.
 const TILE_BYTES: usize = TILE * WORD_BYTES;
-/// Tiles whose partial sums are kept before they are added to the wide ones: 32 KiB of plain ones.
-const STRETCH: usize = 256;
+/// Bytes of the partial sums that are kept before they are added to the wide ones: half the nearest cache.
+const STRETCH_BYTES: usize = 16 << 10;
+/// Most tiles that these are.
+const STRETCH_MAX: usize = STRETCH_BYTES / size_of::<PlainSums>();
 /// Bits of a weight's digit: a multiply-add takes signed 16-bit factors.
 const DIGIT_BITS: u32 = 15;
-/// Pairs of a batch: `2·32·2⁷·2¹⁵ < 2³¹`.
+/// Pairs of a batch: `2·32·2⁸·2¹⁵ < 2³¹`.
 const PAIRS_MAX: usize = 32;
 
 /// The words of two updates and one digit of their weights.
@@ -83,9 +87,9 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Sum of the digits.
-    fn weight(&self) -> i64 {
-        self.pairs.iter().map(|pair| i64::from(pair.digits[0]) + i64::from(pair.digits[1])).sum()
+    /// Sum of the digits, at most `2·32·2¹⁵`.
+    fn weight(&self) -> i32 {
+        self.pairs.iter().map(|pair| i32::from(pair.digits[0]) + i32::from(pair.digits[1])).sum()
     }
 }
 
@@ -134,9 +138,9 @@ impl Fold<'_> {
         let (weight, shift) = (self.batch.weight(), self.batch.shift);
         let (mut sums, mut peaks) = (self.sums.as_chunks_mut::<W>().0, P::NO_PEAKS);
         let mut first = self.blocks.start;
-        let mut stretch = [P::default(); STRETCH];
+        let stretch = &mut [P::default(); STRETCH_MAX][..STRETCH_BYTES / size_of::<P>()];
         while !sums.is_empty() {
-            let now = sums.split_off_mut(..sums.len().min(STRETCH * TILE)).expect("no more than there are");
+            let now = sums.split_off_mut(..sums.len().min(stretch.len() * TILE)).expect("no more than there are");
             let tiles = &mut stretch[..now.len().div_ceil(TILE)];
             tiles.fill(P::default());
             let blocks = first..first + now.len();
@@ -147,7 +151,7 @@ impl Fold<'_> {
                 peaks = add_stretch(by, &pairs[0], pairs.get(1), &blocks, tiles, ahead, peaks);
             }
             for (tile, sums) in tiles.iter().zip(now.chunks_mut(TILE)) {
-                tile.finish(weight, shift, sums);
+                tile.finish(by, weight, shift, sums);
             }
             first = blocks.end;
         }
@@ -234,7 +238,7 @@ trait Sums<const W: usize>: Default + Copy {
         peaks: Self::Peaks,
     ) -> (Self, Self::Peaks);
     /// Adds `2^shift ×` the partial sums to the wide ones, given the sum of digits.
-    fn finish(&self, weight: i64, shift: u32, sums: &mut [[i64; W]]);
+    fn finish(&self, by: impl Weigh, weight: i32, shift: u32, sums: &mut [[i64; W]]);
     /// The largest magnitudes, of the wave and of the residual.
     fn largest(peaks: &Self::Peaks) -> [u32; 2];
 }
