@@ -8,12 +8,14 @@
 //! | progressive: the lanes by bit-planes, with the error that is left | slow links | `progressive.rs` |
 //! | masked: a sparse product by row masks | a block with few coefficients | `masked.rs` |
 //!
-//! The direct mode's parts: an edge of the matrix and its segments (`axis.rs`), tiles of tokens (`tile.rs`,
-//! `transpose.rs`), the fast cosine transform (`cosine.rs`, `leaf.rs`), a single vector (`single.rs`). Where Δ is
+//! The direct mode's parts: an edge of the matrix and its segments (`axis.rs`), tiles of tokens (`batch.rs`,
+//! `tile.rs`, `transpose.rs`), the fast cosine transform (`cosine.rs`, `leaf.rs`), a single vector (`single.rs`, `sliced.rs`, `tables.rs`). Where Δ is
 //! built, it is built block by block (`block_decoder.rs`) with the inverse transform that the hybrid block shares
 //! (`sparse_inverse.rs`, `vectors.rs`).
 
+mod aligned;
 mod axis;
+mod batch;
 mod block_decoder;
 mod block_product;
 mod cached;
@@ -25,7 +27,9 @@ mod masked;
 mod merged;
 mod progressive;
 mod single;
+mod sliced;
 pub(crate) mod sparse_inverse;
+pub(crate) mod tables;
 mod tile;
 pub(crate) mod transpose;
 pub(crate) mod vectors;

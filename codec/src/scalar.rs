@@ -1,8 +1,10 @@
 //! The two float types that the kernels are written for: `f32` to train, `f64` to check gradients.
 
+use std::cell::Cell;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul, Neg, Sub};
 
+use crate::apply::tables::Tables;
 use crate::apply::transpose::{SQUARE, Turn, by_elements};
 
 /// What a kernel needs of its float beyond arithmetic; closed, because only two floats have it.
@@ -13,6 +15,9 @@ mod sealed {
             turn: super::Turn,
             lines: [[Self; super::SQUARE]; super::SQUARE],
         ) -> [[Self; super::SQUARE]; super::SQUARE];
+
+        /// Lends the tables that this thread keeps.
+        fn with_tables<R>(run: impl FnOnce(&mut super::Tables<Self>) -> R) -> R;
     }
 }
 pub(crate) use sealed::Turned;
@@ -46,12 +51,26 @@ impl Turned for f32 {
     fn turned(turn: Turn, lines: [[Self; SQUARE]; SQUARE]) -> [[Self; SQUARE]; SQUARE] {
         turn.square(lines)
     }
+
+    fn with_tables<R>(run: impl FnOnce(&mut Tables<Self>) -> R) -> R {
+        thread_local! {
+            static KEPT: Cell<Option<Tables<f32>>> = const { Cell::new(None) };
+        }
+        KEPT.with(|kept| Tables::lent(kept, run))
+    }
 }
 
 impl Turned for f64 {
     #[inline(always)]
     fn turned(_: Turn, lines: [[Self; SQUARE]; SQUARE]) -> [[Self; SQUARE]; SQUARE] {
         by_elements(lines)
+    }
+
+    fn with_tables<R>(run: impl FnOnce(&mut Tables<Self>) -> R) -> R {
+        thread_local! {
+            static KEPT: Cell<Option<Tables<f64>>> = const { Cell::new(None) };
+        }
+        KEPT.with(|kept| Tables::lent(kept, run))
     }
 }
 

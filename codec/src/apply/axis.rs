@@ -8,6 +8,7 @@
 //! sines and the differences the even ones, because `S_v(B−1−j) = ∓S_v(j)`. It knows no coefficients.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::apply::cosine::{Cosine, Place};
 use crate::apply::tile;
@@ -104,7 +105,7 @@ impl<S: Scalar> Axis<S> {
     #[inline(always)]
     pub(crate) fn project<const W: usize>(&self, turn: Turn, values: &[S], token: usize, spectrum: &mut [[S; W]]) {
         for segment in &self.segments {
-            let (cosines, sines) = spectrum[segment.first..segment.first + segment.rows()].split_at_mut(segment.size);
+            let (cosines, sines) = spectrum[segment.range()].split_at_mut(segment.size);
             let place = tile::Place { features: self.length, token, feature: segment.start };
             tile::load(turn, values, place, cosines);
             let transform = self.transform(segment);
@@ -117,19 +118,24 @@ impl<S: Scalar> Axis<S> {
         }
     }
 
-    /// Adds what a tile's spectrum stands for to the tokens from `token` on; the spectrum is used up.
+    /// Adds what one segment's rows of a tile's spectrum stand for to the tokens from `token` on; the rows are used up.
     #[inline(always)]
-    pub(crate) fn expand<const W: usize>(&self, turn: Turn, spectrum: &mut [[S; W]], values: &mut [S], token: usize) {
-        for segment in &self.segments {
-            let (cosines, sines) = spectrum[segment.first..segment.first + segment.rows()].split_at_mut(segment.size);
-            let transform = self.transform(segment);
-            transform.transposed(transform.folding(), cosines);
-            for half in &segment.halves {
-                tile::add_product(&half.expand, &sines[half.first..half.last], &mut cosines[half.from..half.to]);
-            }
-            transform.fold(cosines);
-            tile::add(turn, cosines, values, tile::Place { features: self.length, token, feature: segment.start });
+    pub(crate) fn expand<const W: usize>(
+        &self,
+        turn: Turn,
+        segment: &Segment<S>,
+        rows: &mut [[S; W]],
+        values: &mut [S],
+        token: usize,
+    ) {
+        let (cosines, sines) = rows.split_at_mut(segment.size);
+        let transform = self.transform(segment);
+        transform.transposed(transform.folding(), cosines);
+        for half in &segment.halves {
+            tile::add_product(&half.expand, &sines[half.first..half.last], &mut cosines[half.from..half.to]);
         }
+        transform.fold(cosines);
+        tile::add(turn, cosines, values, tile::Place { features: self.length, token, feature: segment.start });
     }
 }
 
@@ -148,9 +154,14 @@ impl<S: Scalar> Segment<S> {
         segment
     }
 
-    /// Rows of its spectrum.
+    /// Number of rows of its spectrum.
     pub(crate) fn rows(&self) -> usize {
         self.size + self.sines.len()
+    }
+
+    /// Its rows in the spectrum of the whole axis.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.first..self.first + self.rows()
     }
 
     fn push_half(&mut self, sines: Vec<usize>, (from, to): (usize, usize), entry: impl Fn(usize, usize) -> f64) {

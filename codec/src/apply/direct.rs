@@ -11,17 +11,18 @@
 //! output's spectrum, and transforms that back; a backward pass is the same with the roles exchanged, and
 //! the gradient of a coefficient is one dot product over tokens. No dense weight gradient is formed. Cost
 //! per token of a square layer of edge n: about `n·log B` for the transforms and `n²(K+4)/B²` for the
-//! products, against `n²` for the dense layer. A batch goes tile by tile, vectorised over tokens; a single
-//! vector is vectorised over its segments instead (`single.rs`).
+//! products, against `n²` for the dense layer. A batch goes tile by tile, vectorised over tokens (`batch.rs`); a
+//! single vector is vectorised over its segments instead (`single.rs`), in a form that is made when the first one comes.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
-use pulp::{Simd, WithSimd};
-
-use crate::apply::axis::Axis;
-use crate::apply::single;
-use crate::apply::tile::{Sparse, add_products, total};
-use crate::apply::transpose::Turn;
+use crate::apply::aligned::Aligned;
+use crate::apply::axis::{Axis, Segment};
+use crate::apply::single::Single;
+use crate::apply::sliced::Samples;
+use crate::apply::tile::Sparse;
+use crate::apply::{batch, single};
 use crate::basis::alpha;
 use crate::layout::{Block, Layer, WAVE_LANES};
 use crate::scalar::Scalar;
@@ -29,8 +30,6 @@ use crate::window::Window;
 
 /// Products that a wave is made of.
 const WAVE_ENTRIES: usize = 4;
-/// Tokens of a tile: one AVX-512 register of `f32`.
-const TILE: usize = 16;
 
 /// The sparse form of one layer's Δ: what is fixed by the layout.
 #[derive(Clone, Debug)]
@@ -41,6 +40,8 @@ pub struct Direct<S> {
     entries: Vec<Entry<S>>,
     by_output: Sparse,
     by_input: Sparse,
+    /// The form for a single vector, if the layer has one.
+    single: OnceLock<Option<Box<Single<S>>>>,
 }
 
 /// One block's place in the entries, and what its wave's products are scaled by.
@@ -61,10 +62,19 @@ struct Entry<S> {
 }
 
 /// The coefficient of every product, ordered for both passes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Coefficients<S> {
     by_output: Vec<S>,
     by_input: Vec<S>,
+    /// In the order of the products, for what is made of them later.
+    all: Vec<S>,
+    single: OnceLock<single::Ordered<S>>,
+}
+
+impl<S: PartialEq> PartialEq for Coefficients<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.all == other.all
+    }
 }
 
 /// The products whose gradients a window asks for.
@@ -76,18 +86,19 @@ pub struct Trained<S> {
     slots: Vec<(u32, S)>,
     /// Slots of the layer.
     lanes: usize,
+    single: OnceLock<Samples<S>>,
 }
 
 /// An input's spectrum, kept from the forward pass for the backward; one that is used again keeps its memory.
 #[derive(Clone, Debug)]
 pub struct Spectrum<S> {
-    tiles: Vec<S>,
+    values: Aligned<S>,
     tokens: usize,
 }
 
 impl<S> Default for Spectrum<S> {
     fn default() -> Self {
-        Self { tiles: Vec::new(), tokens: 0 }
+        Self { values: Aligned::default(), tokens: 0 }
     }
 }
 
@@ -114,9 +125,19 @@ impl<S: Scalar> Direct<S> {
                 Entry { output: output.row, input: input.row, factor: S::from_f64(output.factor * input.factor) }
             }));
         }
-        let by_output = Sparse::new(outputs.rows(), entries.iter().map(|e| (e.output, e.input)));
-        let by_input = Sparse::new(inputs.rows(), entries.iter().map(|e| (e.input, e.output)));
-        Self { outputs, inputs, blocks, entries, by_output, by_input }
+        let parts = |axis: &Axis<S>| axis.segments().iter().map(Segment::range).collect::<Vec<_>>().into_iter();
+        let by_output = Sparse::new(parts(&outputs), entries.iter().map(|e| (e.output, e.input)));
+        let by_input = Sparse::new(parts(&inputs), entries.iter().map(|e| (e.input, e.output)));
+        Self { outputs, inputs, blocks, entries, by_output, by_input, single: OnceLock::new() }
+    }
+
+    /// The form for a single vector, made when it is first asked for.
+    fn single(&self) -> Option<&Single<S>> {
+        let make = || {
+            let products: Vec<_> = self.entries.iter().map(|entry| (entry.output, entry.input)).collect();
+            Single::new(&self.outputs, &self.inputs, &products).map(Box::new)
+        };
+        self.single.get_or_init(make).as_deref()
     }
 
     /// Lanes of the layer, in the order of the state, to the coefficient of every product.
@@ -135,7 +156,8 @@ impl<S: Scalar> Direct<S> {
         for (value, entry) in all.iter_mut().zip(&self.entries) {
             *value = *value * entry.factor;
         }
-        Coefficients { by_output: self.by_output.in_order(&all), by_input: self.by_input.in_order(&all) }
+        let (by_output, by_input) = (self.by_output.in_order(&all), self.by_input.in_order(&all));
+        Coefficients { by_output, by_input, all, single: OnceLock::new() }
     }
 
     /// Adds `Δ·x` to `y`: `x` is tokens×inputs, `y` tokens×outputs. Leaves what the backward pass needs in `spectrum`.
@@ -147,8 +169,15 @@ impl<S: Scalar> Direct<S> {
         assert_eq!(x.len(), tokens * self.inputs.length(), "x is tokens × inputs");
         assert_eq!(y.len(), tokens * self.outputs.length(), "y is tokens × outputs");
         assert_eq!(coefficients.by_output.len(), self.entries.len(), "one coefficient a product");
-        pulp::Arch::new().dispatch(Forward { direct: self, coefficients, x, y, spectrum: &mut spectrum.tiles, tokens });
+        let axes = [&self.outputs, &self.inputs];
         spectrum.tokens = tokens;
+        let spectrum = &mut spectrum.values;
+        if let (1, Some(single)) = (tokens, self.single()) {
+            let ordered = coefficients.single(single);
+            return single::Forward { single, axes, ordered, x, y, spectrum }.run();
+        }
+        let (sparse, coefficients) = (&self.by_output, &coefficients.by_output);
+        pulp::Arch::new().dispatch(batch::Forward { axes, sparse, coefficients, x, y, spectrum });
     }
 
     /// What a backward pass for one window needs, worked out once for as many passes as there are.
@@ -173,6 +202,7 @@ impl<S: Scalar> Direct<S> {
             rows: products.iter().map(|&(input, output, ..)| (narrow(output), narrow(input))).collect(),
             slots: products.iter().map(|&(_, _, slot, factor)| (narrow(slot), factor)).collect(),
             lanes: self.blocks.len() * window.width(),
+            single: OnceLock::new(),
         }
     }
 
@@ -196,8 +226,14 @@ impl<S: Scalar> Direct<S> {
         if let Some(grad_x) = &grad_x {
             assert_eq!(grad_x.len(), tokens * self.inputs.length(), "the input's gradient is tokens × inputs");
         }
-        let rows = &trained.rows;
-        let backward = Backward { direct: self, coefficients, spectrum, grad_y, rows, grad_x };
+        let axes = [&self.outputs, &self.inputs];
+        let spectrum = &spectrum.values;
+        if let (1, Some(single)) = (tokens, self.single()) {
+            let (ordered, samples) = (coefficients.single(single), trained.single(single));
+            return single::Backward { single, axes, ordered, spectrum, grad_y, samples, grad_x }.run();
+        }
+        let (sparse, coefficients, rows) = (&self.by_input, &coefficients.by_input, &trained.rows);
+        let backward = batch::Backward { axes, sparse, coefficients, spectrum, grad_y, rows, grad_x };
         trained.lanes(&pulp::Arch::new().dispatch(backward))
     }
 }
@@ -205,11 +241,25 @@ impl<S: Scalar> Direct<S> {
 impl<S> Default for Trained<S> {
     /// No lane at all.
     fn default() -> Self {
-        Self { rows: Vec::new(), slots: Vec::new(), lanes: 0 }
+        Self { rows: Vec::new(), slots: Vec::new(), lanes: 0, single: OnceLock::new() }
+    }
+}
+
+impl<S: Scalar> Coefficients<S> {
+    /// In the order that a single vector takes them.
+    fn single(&self, single: &Single<S>) -> &single::Ordered<S> {
+        self.single.get_or_init(|| single.ordered(&self.all))
     }
 }
 
 impl<S: Scalar> Trained<S> {
+    /// The products by slot, as a single vector takes them.
+    fn single(&self, single: &Single<S>) -> &Samples<S> {
+        let products = self.rows.iter().zip(&self.slots);
+        let products = products.map(|(&(output, input), &(slot, factor))| (slot, output, input, factor));
+        self.single.get_or_init(|| single.samples(self.lanes, products))
+    }
+
     /// Gradients of the lanes, by slot, from those of the products.
     fn lanes(&self, products: &[S]) -> Vec<S> {
         let mut lanes = vec![S::ZERO; self.lanes];
@@ -217,92 +267,6 @@ impl<S: Scalar> Trained<S> {
             lanes[slot as usize] += factor * product;
         }
         lanes
-    }
-}
-
-/// The forward pass, to be compiled once for every instruction set. (A closure would not be inlined
-/// into the function that has the wider registers, so these are types.)
-struct Forward<'a, S> {
-    direct: &'a Direct<S>,
-    coefficients: &'a Coefficients<S>,
-    x: &'a [S],
-    y: &'a mut [S],
-    spectrum: &'a mut Vec<S>,
-    tokens: usize,
-}
-
-impl<S: Scalar> WithSimd for Forward<'_, S> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, _: V) {
-        let Self { direct: Direct { inputs, outputs, by_output, .. }, coefficients, x, y, spectrum, tokens } = self;
-        let turn = Turn::new();
-        if tokens == 1 {
-            // A sine of frequency 0 is not written.
-            spectrum.clear();
-            spectrum.resize(inputs.rows(), S::ZERO);
-            single::project(inputs, turn, x, spectrum);
-            let mut products = vec![S::ZERO; outputs.rows()];
-            by_output.product_of_one(&coefficients.by_output, spectrum, &mut products);
-            single::expand(outputs, turn, &products, y);
-            return;
-        }
-        spectrum.resize(inputs.rows() * tokens.next_multiple_of(TILE), S::ZERO);
-        let mut products = vec![[S::ZERO; TILE]; outputs.rows()];
-        for (n, tile) in spectrum.as_chunks_mut().0.chunks_exact_mut(inputs.rows()).enumerate() {
-            inputs.project(turn, x, n * TILE, tile);
-            by_output.product(&coefficients.by_output, tile, &mut products);
-            outputs.expand(turn, &mut products, y, n * TILE);
-        }
-    }
-}
-
-/// The backward pass, likewise.
-struct Backward<'a, S> {
-    direct: &'a Direct<S>,
-    coefficients: &'a Coefficients<S>,
-    spectrum: &'a Spectrum<S>,
-    grad_y: &'a [S],
-    rows: &'a [(u32, u32)],
-    grad_x: Option<&'a mut [S]>,
-}
-
-impl<S: Scalar> WithSimd for Backward<'_, S> {
-    /// The gradients of the products, in the order of the rows.
-    type Output = Vec<S>;
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, _: V) -> Self::Output {
-        let Self { direct: Direct { inputs, outputs, by_input, .. }, coefficients, spectrum, grad_y, rows, mut grad_x } =
-            self;
-        let turn = Turn::new();
-        if spectrum.tokens == 1 {
-            let mut grad = vec![S::ZERO; outputs.rows()];
-            single::project(outputs, turn, grad_y, &mut grad);
-            let product = |&(output, input): &(u32, u32)| grad[output as usize] * spectrum.tiles[input as usize];
-            let products = rows.iter().map(product).collect();
-            if let Some(grad_x) = grad_x {
-                let mut back = vec![S::ZERO; inputs.rows()];
-                by_input.product_of_one(&coefficients.by_input, &grad, &mut back);
-                single::expand(inputs, turn, &back, grad_x);
-            }
-            return products;
-        }
-        let mut grad = vec![[S::ZERO; TILE]; outputs.rows()];
-        let mut back = vec![[S::ZERO; TILE]; inputs.rows()];
-        let mut sums = vec![[S::ZERO; TILE]; rows.len()];
-        for (n, spectrum) in spectrum.tiles.as_chunks::<TILE>().0.chunks_exact(inputs.rows()).enumerate() {
-            outputs.project(turn, grad_y, n * TILE, &mut grad);
-            for (sums, &(output, input)) in sums.iter_mut().zip(rows) {
-                add_products(sums, &grad[output as usize], &spectrum[input as usize]);
-            }
-            if let Some(grad_x) = &mut grad_x {
-                by_input.product(&coefficients.by_input, &grad, &mut back);
-                inputs.expand(turn, &mut back, grad_x, n * TILE);
-            }
-        }
-        sums.into_iter().map(total).collect()
     }
 }
 
@@ -391,6 +355,35 @@ mod tests {
                     let expected: f64 = (0..cols).map(|j| delta[i * cols + j] * x[t * cols + j]).sum();
                     assert!((y[t * rows + i] - 1.0 - expected).abs() < 1e-12, "{rows}×{cols}, B={block}");
                 }
+            }
+        }
+    }
+
+    /// The last of the edges has no form for a single vector.
+    #[test]
+    fn a_vector_alone_comes_to_what_it_comes_to_in_a_batch() {
+        for cols in [24, 10_001, 40_000] {
+            let layout = layout(6, cols, 4, 5);
+            let layer = &layout.layers()[0];
+            let direct = Direct::new(layer);
+            assert_eq!(direct.single().is_some(), cols < 32_768);
+            let mut stream = Seed::from_number(4).stream();
+            let coefficients = direct.coefficients(&noise(&mut stream, layer.lanes().len()));
+            let (x, grad_y) = (noise(&mut stream, 2 * cols), noise(&mut stream, 2 * 6));
+            let trained = direct.trained(&Window::new(Profile::Plain, 0));
+            let pass = |x: &[f64], grad_y: &[f64]| {
+                let (mut y, mut grad_x, mut spectrum) =
+                    (vec![0.5; grad_y.len()], vec![0.5; x.len()], Spectrum::default());
+                direct.forward(&coefficients, x, &mut y, &mut spectrum);
+                let lanes = direct.backward(&coefficients, &spectrum, grad_y, &trained, Some(&mut grad_x));
+                (y, grad_x, lanes)
+            };
+            let (y, grad_x, lanes) = pass(&x, &grad_y);
+            let ((y_0, grad_x_0, lanes_0), (y_1, grad_x_1, lanes_1)) =
+                (pass(&x[..cols], &grad_y[..6]), pass(&x[cols..], &grad_y[6..]));
+            let sums = lanes_0.iter().zip(&lanes_1).map(|(a, b)| a + b).collect();
+            for (both, alone) in [(y, [y_0, y_1].concat()), (grad_x, [grad_x_0, grad_x_1].concat()), (lanes, sums)] {
+                assert!(both.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-11), "{cols}");
             }
         }
     }

@@ -5,6 +5,8 @@
 //! are zero throughout. Sums over features run in one fixed order whatever `W` or the instruction set, so
 //! neither shows in a result. It knows no blocks and no bases.
 
+use std::ops::Range;
+
 use crate::apply::transpose::{SQUARE, Turn};
 use crate::scalar::Scalar;
 
@@ -121,13 +123,20 @@ pub(crate) fn add_scaled<S: Scalar, const W: usize>(sums: &mut [S; W], weight: S
     }
 }
 
-/// `sums += a·b`, value by value.
+/// `sums += Σ_t a[t·stride]·b[t·stride]`, value by value, tile by tile.
 #[inline(always)]
-pub(crate) fn add_products<S: Scalar, const W: usize>(sums: &mut [S; W], a: &[S; W], b: &[S; W]) {
+pub(crate) fn add_product_of_tiles<S: Scalar, const W: usize>(
+    sums: &mut [S; W],
+    (a, a_stride): (&[[S; W]], usize),
+    (b, b_stride): (&[[S; W]], usize),
+    tiles: usize,
+) {
     // By value: through the reference, it is not vectorised.
     let mut now = *sums;
-    for ((sum, &a), &b) in now.iter_mut().zip(a).zip(b) {
-        *sum += a * b;
+    for tile in 0..tiles {
+        for ((sum, &a), &b) in now.iter_mut().zip(&a[tile * a_stride]).zip(&b[tile * b_stride]) {
+            *sum += a * b;
+        }
     }
     *sums = now;
 }
@@ -146,11 +155,13 @@ pub(crate) fn total<S: Scalar, const W: usize>(mut row: [S; W]) -> S {
     row[0]
 }
 
-/// A sparse matrix by rows: which rows of a tile are added into which, each with a coefficient of its own.
+/// A sparse matrix by rows: which rows of a tile are added into which, each with a coefficient of its own. Its rows
+/// come in parts, one after the other, so that what is made of a part is still in the nearest cache when it is used.
 #[derive(Clone, Debug)]
 pub(crate) struct Sparse {
-    /// Rows of the result with their number of terms, the fewest first: a loop that runs as often as
-    /// the one before it is predicted.
+    parts: Vec<Part>,
+    /// Rows of the result, counted from their part's first, with their number of terms; in a part the fewest first: a
+    /// loop that runs as often as the one before it is predicted.
     rows: Vec<(u32, u32)>,
     /// Row of the input, for every term of every row.
     inputs: Vec<u32>,
@@ -158,22 +169,33 @@ pub(crate) struct Sparse {
     pairs: Vec<u32>,
 }
 
+/// Rows that belong together, and all their terms.
+#[derive(Clone, Debug)]
+struct Part {
+    rows: Range<usize>,
+    terms: Range<usize>,
+}
+
 impl Sparse {
-    /// The matrix of these (row, input row) pairs.
-    pub(crate) fn new(rows: usize, pairs: impl Iterator<Item = (usize, usize)>) -> Self {
+    /// The matrix of these (row, input row) pairs, its rows in these parts.
+    pub(crate) fn new(parts: impl Iterator<Item = Range<usize>>, pairs: impl Iterator<Item = (usize, usize)>) -> Self {
         let narrow = |n: usize| u32::try_from(n).expect("a layout has at most 2^30 lanes");
-        let mut terms = vec![Vec::new(); rows];
+        let parts: Vec<_> = parts.collect();
+        let mut terms = vec![Vec::new(); parts.last().map_or(0, |last| last.end)];
         for (number, (row, input)) in pairs.enumerate() {
             terms[row].push((narrow(input), narrow(number)));
         }
-        let mut order: Vec<usize> = (0..rows).collect();
-        order.sort_by_key(|&row| terms[row].len());
-        let sorted = order.iter().flat_map(|&row| &terms[row]);
-        Self {
-            rows: order.iter().map(|&row| (narrow(row), narrow(terms[row].len()))).collect(),
-            inputs: sorted.clone().map(|&(input, _)| input).collect(),
-            pairs: sorted.map(|&(_, pair)| pair).collect(),
+        let mut sparse = Self { parts: Vec::new(), rows: Vec::new(), inputs: Vec::new(), pairs: Vec::new() };
+        for rows in parts {
+            let mut order: Vec<usize> = rows.clone().collect();
+            order.sort_by_key(|&row| terms[row].len());
+            sparse.rows.extend(order.iter().map(|&row| (narrow(row - rows.start), narrow(terms[row].len()))));
+            let (sorted, first) = (order.iter().flat_map(|&row| &terms[row]), sparse.inputs.len());
+            sparse.inputs.extend(sorted.clone().map(|&(input, _)| input));
+            sparse.pairs.extend(sorted.map(|&(_, pair)| pair));
+            sparse.parts.push(Part { rows, terms: first..sparse.inputs.len() });
         }
+        sparse
     }
 
     /// One coefficient a pair, in the order in which [`Sparse::product`] takes them.
@@ -181,11 +203,18 @@ impl Sparse {
         self.pairs.iter().map(|&pair| coefficients[pair as usize]).collect()
     }
 
-    /// `out = self·input`; a row's terms are added in the order of their pairs.
+    /// The rows `out` of one part of `self·input`; a row's terms are added in the order of their pairs.
     #[inline(always)]
-    pub(crate) fn product<S: Scalar, const W: usize>(&self, ordered: &[S], input: &[[S; W]], out: &mut [[S; W]]) {
-        let (mut coefficients, mut inputs) = (ordered, self.inputs.as_slice());
-        for &(row, terms) in &self.rows {
+    pub(crate) fn product<S: Scalar, const W: usize>(
+        &self,
+        part: usize,
+        ordered: &[S],
+        input: &[[S; W]],
+        out: &mut [[S; W]],
+    ) {
+        let Part { rows, terms } = &self.parts[part];
+        let (mut coefficients, mut inputs) = (&ordered[terms.clone()], &self.inputs[terms.clone()]);
+        for &(row, terms) in &self.rows[rows.clone()] {
             let (now, later) = coefficients.split_at(terms as usize);
             let (from, rest) = inputs.split_at(terms as usize);
             (coefficients, inputs) = (later, rest);
@@ -194,29 +223,6 @@ impl Sparse {
                 add_scaled(&mut sums, coefficient, &input[from as usize]);
             }
             out[row as usize] = sums;
-        }
-    }
-
-    /// As [`Sparse::product`] for a single vector, in four partial sums: one would wait for itself.
-    #[inline(always)]
-    pub(crate) fn product_of_one<S: Scalar>(&self, ordered: &[S], input: &[S], out: &mut [S]) {
-        let (mut coefficients, mut inputs) = (ordered, self.inputs.as_slice());
-        for &(row, terms) in &self.rows {
-            let (now, later) = coefficients.split_at(terms as usize);
-            let (from, rest) = inputs.split_at(terms as usize);
-            (coefficients, inputs) = (later, rest);
-            let ((fours, few), (from_fours, from_few)) = (now.as_chunks::<4>(), from.as_chunks::<4>());
-            let mut sums = [S::ZERO; 4];
-            for ([a, b, c, d], &[i, j, k, l]) in fours.iter().zip(from_fours) {
-                sums[0] += *a * input[i as usize];
-                sums[1] += *b * input[j as usize];
-                sums[2] += *c * input[k as usize];
-                sums[3] += *d * input[l as usize];
-            }
-            for (&coefficient, &from) in few.iter().zip(from_few) {
-                sums[0] += coefficient * input[from as usize];
-            }
-            out[row as usize] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
         }
     }
 }
