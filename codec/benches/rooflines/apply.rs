@@ -12,6 +12,9 @@ const ROWS: usize = 576;
 const COLS: usize = 1536;
 const BLOCK: usize = 64;
 
+/// Layers of a model that a token passes through in turn: their dense matrices are 85 MB, more than the last cache holds.
+const LAYERS: usize = 24;
+
 /// What of a step is timed.
 #[derive(Clone, Copy, PartialEq)]
 enum Passes {
@@ -19,15 +22,32 @@ enum Passes {
     Both,
 }
 
+/// One race: so many layers of the same shape, one after the other.
+#[derive(Clone, Copy)]
+struct Step {
+    layers: usize,
+    residual: usize,
+    tokens: usize,
+    passes: Passes,
+    share: f64,
+}
+
 /// All races of this file.
 pub(crate) fn races() -> Vec<Race> {
     let mut races = Vec::new();
     for residual in [12, 48] {
-        let name = |what: &str| format!("direct {what}, {ROWS}×{COLS}, B = {BLOCK}, K = {residual}");
-        races.push(direct(name("forward + backward, 512 tokens"), residual, 512, Passes::Both, 0.25));
-        races.push(direct(name("forward, 512 tokens"), residual, 512, Passes::Forward, 0.25));
-        races.push(direct(name("forward, 1 token"), residual, 1, Passes::Forward, 0.15));
-        races.push(direct(name("forward + backward, 1 token"), residual, 1, Passes::Both, 0.15));
+        let race =
+            |what: &str, step: Step| direct(format!("direct {what}, {ROWS}×{COLS}, B = {BLOCK}, K = {residual}"), step);
+        let (forward, both) = (Passes::Forward, Passes::Both);
+        let batch = Step { layers: 1, residual, tokens: 512, passes: both, share: 0.25 };
+        let one = Step { tokens: 1, share: 0.15, ..batch };
+        races.push(race("forward + backward, 512 tokens", batch));
+        races.push(race("forward, 512 tokens", Step { passes: forward, ..batch }));
+        races.push(race("forward, 1 token", Step { passes: forward, ..one }));
+        races.push(race("forward + backward, 1 token", one));
+        let turn = Step { layers: LAYERS, ..one };
+        races.push(race(&format!("forward, 1 token, {LAYERS} layers in turn"), Step { passes: forward, ..turn }));
+        races.push(race(&format!("forward + backward, 1 token, {LAYERS} layers in turn"), turn));
     }
     races
 }
@@ -39,28 +59,44 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(value).collect()
 }
 
-fn direct(name: String, residual: usize, tokens: usize, passes: Passes, share: f64) -> Race {
-    let spec = LayerSpec { name: "w".into(), rows: ROWS, cols: COLS, block: BLOCK, residual, gain_exponent: 4 };
-    let layout = Arc::new(Layout::new(&Seed::from_number(1), vec![spec]).expect("the specification is within bounds"));
+fn direct(name: String, step: Step) -> Race {
+    let Step { layers, residual, tokens, passes, share } = step;
+    let spec =
+        |n| LayerSpec { name: format!("w{n}"), rows: ROWS, cols: COLS, block: BLOCK, residual, gain_exponent: 4 };
+    let layout = Layout::new(&Seed::from_number(1), (0..layers).map(spec).collect());
+    let layout = Arc::new(layout.expect("the specification is within bounds"));
     let ours = move || -> Work {
-        let layer = &layout.layers()[0];
-        let direct = Direct::<f32>::new(layer);
-        let coefficients = direct.coefficients(&noise(layer.lanes().len(), 2));
-        let trained = direct.trained(&Window::new(Profile::Plain, 0));
+        let window = Window::new(Profile::Plain, 0);
+        let forms = layout.layers().iter().map(|layer| {
+            let direct = Direct::<f32>::new(layer);
+            let coefficients = direct.coefficients(&noise(layer.lanes().len(), 2));
+            let trained = direct.trained(&window);
+            (direct, coefficients, trained)
+        });
+        let forms: Vec<_> = forms.collect();
         let (x, grad) = (noise(tokens * COLS, 3), noise(tokens * ROWS, 4));
-        let (mut y, mut grad_x, mut spectrum) =
-            (vec![0.0; tokens * ROWS], vec![0.0; tokens * COLS], Spectrum::default());
+        let (mut y, mut grad_x) = (vec![0.0; tokens * ROWS], vec![0.0; tokens * COLS]);
+        let mut spectra = vec![Spectrum::default(); layers];
         Box::new(move || {
-            direct.forward(&coefficients, &x, &mut y, &mut spectrum);
+            for ((direct, coefficients, _), spectrum) in forms.iter().zip(&mut spectra) {
+                direct.forward(coefficients, &x, &mut y, spectrum);
+            }
             if passes == Passes::Both {
-                black_box(direct.backward(&coefficients, &spectrum, &grad, &trained, Some(&mut grad_x)));
+                for ((direct, coefficients, trained), spectrum) in forms.iter().zip(&spectra).rev() {
+                    black_box(direct.backward(coefficients, spectrum, &grad, trained, Some(&mut grad_x)));
+                }
             }
             black_box((&mut y, &mut grad_x));
         })
     };
     let theirs = move || -> Work {
-        let (weight, x, mut y) = (noise(ROWS * COLS, 2), noise(tokens * COLS, 3), vec![0.0; tokens * ROWS]);
-        Box::new(move || dense(&weight, black_box(&x), &mut y, tokens))
+        let weights: Vec<_> = (0..layers).map(|_| noise(ROWS * COLS, 2)).collect();
+        let (x, mut y) = (noise(tokens * COLS, 3), vec![0.0; tokens * ROWS]);
+        Box::new(move || {
+            for weight in &weights {
+                dense(weight, black_box(&x), &mut y, tokens);
+            }
+        })
     };
     let beside = if tokens == 1 { "dense GEMV forward (gemm)" } else { "dense forward (gemm)" };
     Race { name, beside, bytes: None, goal: Goal::TimeShare(share), ours: Box::new(ours), theirs: Box::new(theirs) }
