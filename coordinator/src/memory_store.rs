@@ -31,6 +31,23 @@ impl MemoryStore {
         Self { registry, ..Self::default() }
     }
 
+    fn put(&mut self, write: &Write) {
+        match write {
+            Write::Enroll { worker, member, token } => {
+                let (mut members, mut tokens) = (self.registry.members().clone(), self.registry.tokens().clone());
+                members.insert(*worker, member.clone());
+                tokens.remove(token);
+                self.registry = Registry::new(members, tokens);
+            }
+            Write::Open(open) => self.open_round(open),
+            Write::Accept { round, worker, frame } => {
+                self.journal.insert((*round, *worker), frame.clone());
+            }
+            Write::Abandon { round } => self.abandon(*round),
+            Write::Commit(commit) => self.commit(commit),
+        }
+    }
+
     fn open_round(&mut self, open: &OpenRound) {
         self.next_round = self.next_round.max(Some(open.round.next()));
         self.open.insert(open.round, open.clone());
@@ -57,21 +74,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
-        match write {
-            Write::Enroll { worker, member, token } => {
-                let (mut members, mut tokens) = (self.registry.members().clone(), self.registry.tokens().clone());
-                members.insert(*worker, member.clone());
-                tokens.remove(token);
-                self.registry = Registry::new(members, tokens);
-            }
-            Write::Open(open) => self.open_round(open),
-            Write::Accept { round, worker, frame } => {
-                self.journal.insert((*round, *worker), frame.clone());
-            }
-            Write::Abandon { round } => self.abandon(*round),
-            Write::Commit(commit) => self.commit(commit),
-        }
+    fn write_all(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        writes.iter().for_each(|write| self.put(write));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The store in one file, over redb: every write is one transaction, on the disk before it returns.
+//! The store in one file, over redb: every group of writes is one transaction, on the disk before it returns.
 //!
 //! ```text
 //!   meta      name → bytes               format, claim, next-round, scales, last
@@ -177,25 +177,8 @@ impl Store for RedbStore {
         self.transact("claim", |transaction| put_meta(transaction, "claim", &Claim::of(plan)))
     }
 
-    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
-        self.transact("write", |transaction| match write {
-            Write::Enroll { worker, member, token } => {
-                transaction.open_table(MEMBERS)?.insert(&worker.0, wire::to_bytes(member).as_slice())?;
-                transaction.open_table(TOKENS)?.remove(&token.0)?;
-                Ok(())
-            }
-            Write::Open(open) => put_round(transaction, open),
-            Write::Accept { round, worker, frame } => {
-                transaction.open_table(UPDATES)?.insert((round.0, &worker.0), frame.as_slice())?;
-                Ok(())
-            }
-            Write::Abandon { round: ended } => {
-                transaction.open_table(UPDATES)?.retain(|(round, _), _| round != ended.0)?;
-                transaction.open_table(ROUNDS)?.remove(ended.0)?;
-                Ok(())
-            }
-            Write::Commit(commit) => put_commit(transaction, commit),
-        })
+    fn write_all(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        self.transact("write", |transaction| writes.iter().try_for_each(|write| put(transaction, write)))
     }
 
     fn read_update(
@@ -235,6 +218,27 @@ impl Store for RedbStore {
         let records = self.read("read", record::Records::read)?;
         let stored = records.check(plan, next_round, self.meta("scales")?, self.meta("last")?)?;
         Ok(Some(stored))
+    }
+}
+
+fn put(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Error> {
+    match write {
+        Write::Enroll { worker, member, token } => {
+            transaction.open_table(MEMBERS)?.insert(&worker.0, wire::to_bytes(member).as_slice())?;
+            transaction.open_table(TOKENS)?.remove(&token.0)?;
+            Ok(())
+        }
+        Write::Open(open) => put_round(transaction, open),
+        Write::Accept { round, worker, frame } => {
+            transaction.open_table(UPDATES)?.insert((round.0, &worker.0), frame.as_slice())?;
+            Ok(())
+        }
+        Write::Abandon { round: ended } => {
+            transaction.open_table(UPDATES)?.retain(|(round, _), _| round != ended.0)?;
+            transaction.open_table(ROUNDS)?.remove(ended.0)?;
+            Ok(())
+        }
+        Write::Commit(commit) => put_commit(transaction, commit),
     }
 }
 
@@ -305,4 +309,4 @@ fn corrupt(what: &'static str, why: String) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,11 +19,20 @@ pub trait Store {
     /// If a round of another plan was opened in it, or the claim could not be made durable.
     fn claim(&mut self, plan: &RunPlan) -> Result<(), StoreError>;
 
+    /// Makes changes durable in their order, all of them or none: what a group of events asks for costs
+    /// one flush of the disk.
+    ///
+    /// # Errors
+    /// If the changes could not be made durable; then the process must not act as if they were.
+    fn write_all(&mut self, writes: &[Write]) -> Result<(), StoreError>;
+
     /// Makes one change durable, whole or not at all.
     ///
     /// # Errors
-    /// If the change could not be made durable; then the process must not act as if it were.
-    fn write(&mut self, write: &Write) -> Result<(), StoreError>;
+    /// As [`Store::write_all`].
+    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+        self.write_all(std::slice::from_ref(write))
+    }
 
     /// Reads of the journalled frame of an update the bytes from `before_end` before its end on, without holding much
     /// more of it than is asked for.

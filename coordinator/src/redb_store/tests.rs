@@ -17,7 +17,7 @@ use crate::plan::tests::raw;
 use crate::registry::{Member, Standing, token_digest};
 use crate::resume::resume;
 
-fn plan() -> Arc<RunPlan> {
+pub(crate) fn plan() -> Arc<RunPlan> {
     Arc::new(RunPlan::new(raw()).unwrap())
 }
 
@@ -25,12 +25,12 @@ fn other_plan() -> RunPlan {
     RunPlan::new(crate::plan::RawPlan { run: packfed_protocol::RunId([8; 16]), ..raw() }).unwrap()
 }
 
-fn worker(n: u8) -> Identity {
+pub(crate) fn worker(n: u8) -> Identity {
     Identity::from_seed([n; 32])
 }
 
 /// Workers 1 to 3 are enrolled; one token is left.
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     let member = |n| (worker(n).id(), Member { name: format!("w{n}"), standing: Standing::Admitted });
     Registry::new((1..4).map(member).collect(), BTreeSet::from([token_digest(&Token([9; 16]))]))
 }
@@ -88,7 +88,7 @@ impl<S: Store> Run<S> {
     }
 }
 
-fn update(n: u8, round: u64, base: u64) -> packfed_protocol::Verified {
+pub(crate) fn update(n: u8, round: u64, base: u64) -> packfed_protocol::Verified {
     let (identity, plan) = (worker(n), plan());
     let payload: Vec<u8> = (0..4u8).flat_map(|block| [n, 0, block, 0, n, 3, 9, n, 7, 1, 2, 3, 4, 5, 6, 7]).collect();
     let header = UpdateHeader {

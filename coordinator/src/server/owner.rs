@@ -1,9 +1,14 @@
 //! The one owner of engine and store: takes what arrives, and does what the engine says, in order.
 //!
-//! It never waits for a peer: a queue that is full costs its worker the connection. A write that fails
-//! ends it, before anything is sent that depends on the write.
+//! ```text
+//!   all arrivals that are there ──► engine ──► writes ──► one durable group ──┐ stored
+//!                                        └───► answers ───────────────────────┴──► workers
+//! ```
+//!
+//! It never waits for a peer: a queue that is full costs its worker the connection. A group that cannot be
+//! stored ends it, before anything is sent that depends on a write.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +19,7 @@ use super::control::Said;
 use super::report::Report;
 use super::shared::Shared;
 use super::{Arrival, CLOSED, Sender, ServerError, now};
+use crate::aggregation::AggregationTask;
 use crate::engine::Engine;
 use crate::event::{Effect, Event, Ticket, Write};
 use crate::status::Status;
@@ -54,7 +60,35 @@ pub(super) struct Owner {
     connected: BTreeMap<WorkerId, Connected>,
     verdicts: BTreeMap<Ticket, oneshot::Sender<Verdict>>,
     next_ticket: u64,
+    pending: Pending,
     finished_at: Option<Timestamp>,
+}
+
+/// What the engine has asked for since the last flush.
+#[derive(Default)]
+struct Pending {
+    writes: Vec<Write>,
+    answers: Vec<Answer>,
+}
+
+/// What is done once the writes before it are durable.
+enum Answer {
+    Send { worker: WorkerId, message: Message },
+    Verdict { ticket: Ticket, verdict: Verdict },
+    Aggregate(Box<AggregationTask>),
+}
+
+impl Pending {
+    fn push(&mut self, effect: Effect) {
+        match effect {
+            Effect::Store(write) => self.writes.push(write),
+            Effect::Send { worker, message } => self.answers.push(Answer::Send { worker, message }),
+            Effect::Verdict { ticket, verdict } => self.answers.push(Answer::Verdict { ticket, verdict }),
+            Effect::Aggregate(task) => self.answers.push(Answer::Aggregate(task)),
+            // See `Owner::wake`.
+            Effect::Wake(_) => {}
+        }
+    }
 }
 
 impl Owner {
@@ -66,6 +100,7 @@ impl Owner {
             connected: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             next_ticket: 0,
+            pending: Pending::default(),
             finished_at: None,
         }
     }
@@ -83,12 +118,23 @@ impl Owner {
             tokio::select! {
                 biased;
                 arrival = arrivals.recv() => match arrival {
-                    Some(arrival) => self.take(arrival)?,
+                    Some(arrival) => self.take_group(arrival, &mut arrivals)?,
                     None => return Ok(self.engine.status()),
                 },
-                () = wait_until(self.wake()) => self.give(Event::Tick)?,
+                () = wait_until(self.wake()) => self.give(Event::Tick),
             }
+            self.settle()?;
         }
+    }
+
+    /// Takes an arrival and those that wait behind it, as far as a group goes.
+    fn take_group(&mut self, first: Arrival, arrivals: &mut mpsc::Receiver<Arrival>) -> Result<(), ServerError> {
+        self.take(first)?;
+        for _ in 1..GROUP_MAX {
+            let Ok(arrival) = arrivals.try_recv() else { break };
+            self.take(arrival)?;
+        }
+        Ok(())
     }
 
     fn over(&mut self, ending: Ending) -> bool {
@@ -108,15 +154,15 @@ impl Owner {
 
     fn take(&mut self, arrival: Arrival) -> Result<(), ServerError> {
         match arrival {
-            Arrival::Connected { link, admission } => self.connect(link, admission),
-            Arrival::Gone { from } => self.disconnect(from),
+            Arrival::Connected { link, admission } => return self.connect(link, admission),
+            Arrival::Gone { from } => return self.disconnect(from),
             Arrival::Said { from, said } if self.is_current(from) => self.give(match said {
                 Said::Enroll(enroll) => Event::Enroll { worker: from.worker, enroll },
                 Said::CheckIn(check_in) => Event::CheckIn { worker: from.worker, check_in },
                 Said::Bad(rejection) => Event::BadMessage { worker: from.worker, rejection },
             }),
             // Said before its worker connected anew; the new connection speaks for itself.
-            Arrival::Said { .. } => Ok(()),
+            Arrival::Said { .. } => {}
             Arrival::Update { update, verdict } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
@@ -124,22 +170,25 @@ impl Owner {
                 self.give(match update {
                     Ok(update) => Event::Update { ticket, update },
                     Err(rejection) => Event::BadUpdate { ticket, rejection },
-                })
+                });
             }
             Arrival::Status { report } => {
+                // It tells of nothing that is not stored.
+                self.settle()?;
                 // Whoever asked may have left.
                 let _ = report.send(Report::serving(self.engine.status(), &self.shared.traffic).to_json());
-                Ok(())
             }
         }
+        Ok(())
     }
 
-    /// A worker's newest connection is the one that counts.
+    /// A worker's newest connection is the one that counts. What was meant for an older one goes there first.
     fn connect(
         &mut self,
         link: Link,
         admission: oneshot::Sender<watch::Receiver<Result<(), Rejection>>>,
     ) -> Result<(), ServerError> {
+        self.settle()?;
         let worker = link.from.worker;
         let (sender, receiver) = watch::channel(self.engine.registry().admitted(&worker));
         let replaced = self.connected.insert(worker, Connected { link, admission: sender });
@@ -147,7 +196,7 @@ impl Owner {
         if let Some(old) = replaced {
             tracing::info!(%worker, "replaced by a newer connection");
             old.link.connection.close(CLOSED, b"replaced by a newer connection");
-            return self.give(Event::Disconnected { worker });
+            self.give(Event::Disconnected { worker });
         }
         Ok(())
     }
@@ -156,46 +205,56 @@ impl Owner {
         if !self.is_current(from) {
             return Ok(());
         }
+        self.settle()?;
         self.connected.remove(&from.worker);
-        self.give(Event::Disconnected { worker: from.worker })
+        self.give(Event::Disconnected { worker: from.worker });
+        Ok(())
     }
 
     fn is_current(&self, from: Sender) -> bool {
         self.connected.get(&from.worker).is_some_and(|connected| connected.link.from == from)
     }
 
-    /// Tells the engine, and does what it says; a worker that is lost on the way is an event as well.
-    fn give(&mut self, event: Event) -> Result<(), ServerError> {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            for effect in self.engine.handle(event, now()) {
-                events.extend(self.carry_out(effect)?);
+    /// Tells the engine; what it asks for waits for [`Owner::settle`].
+    fn give(&mut self, event: Event) {
+        for effect in self.engine.handle(event, now()) {
+            self.pending.push(effect);
+        }
+    }
+
+    /// Stores what is pending in one group and then gives the answers that depend on it; what happens on the
+    /// way is told to the engine as well.
+    fn settle(&mut self) -> Result<(), ServerError> {
+        loop {
+            let Pending { writes, answers } = std::mem::take(&mut self.pending);
+            if !writes.is_empty() {
+                self.store.write_all(&writes)?;
+                writes.iter().for_each(|write| self.tell_admission(write));
+            }
+            let events: Vec<Event> = answers.into_iter().filter_map(|answer| self.answer(answer)).collect();
+            if events.is_empty() {
+                return Ok(());
+            }
+            for event in events {
+                self.give(event);
             }
         }
-        Ok(())
     }
 
     /// Does one thing; returns what happened over it.
-    fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, ServerError> {
-        match effect {
-            Effect::Store(write) => {
-                self.store.write(&write)?;
-                self.tell_admission(&write);
-                Ok(None)
+    fn answer(&mut self, answer: Answer) -> Option<Event> {
+        match answer {
+            Answer::Send { worker, message } => {
+                self.send(worker, message).map(|worker| Event::Disconnected { worker })
             }
-            Effect::Send { worker, message } => {
-                Ok(self.send(worker, message).map(|worker| Event::Disconnected { worker }))
-            }
-            Effect::Verdict { ticket, verdict } => {
-                if let Some(answer) = self.verdicts.remove(&ticket) {
+            Answer::Verdict { ticket, verdict } => {
+                if let Some(stream) = self.verdicts.remove(&ticket) {
                     // Its worker may have left; the update counts all the same.
-                    let _ = answer.send(verdict);
+                    let _ = stream.send(verdict);
                 }
-                Ok(None)
+                None
             }
-            Effect::Aggregate(task) => Ok(Some(task.answer(&*self.store))),
-            // See `wake`.
-            Effect::Wake(_) => Ok(None),
+            Answer::Aggregate(task) => Some(task.answer(&*self.store)),
         }
     }
 
@@ -235,3 +294,8 @@ async fn wait_until(moment: Option<Timestamp>) {
 
 /// How long workers may take to hear of the end of the run.
 const GRACE_MS: u64 = 5_000;
+/// Arrivals that are stored and answered together at most, so that the first does not wait for long.
+const GROUP_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

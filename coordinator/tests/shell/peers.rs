@@ -132,13 +132,11 @@ impl Store for FullDisk {
         self.0.claim(plan)
     }
 
-    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
-        match write {
-            Write::Accept { .. } => {
-                Err(StoreError::Engine { doing: "write store".into(), why: "no space left".into() })
-            }
-            Write::Enroll { .. } | Write::Open(_) | Write::Abandon { .. } | Write::Commit(_) => self.0.write(write),
+    fn write_all(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        if writes.iter().any(|write| matches!(write, Write::Accept { .. })) {
+            return Err(StoreError::Engine { doing: "write store".into(), why: "no space left".into() });
         }
+        self.0.write_all(writes)
     }
 
     fn read_update(&self, round: Round, worker: &WorkerId, at: usize, bytes: &mut [u8]) -> Result<(), StoreError> {

@@ -90,8 +90,8 @@ impl Store for RottenJournal<'_> {
         self.0.claim(plan)
     }
 
-    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
-        self.0.write(write)
+    fn write_all(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        self.0.write_all(writes)
     }
 
     fn read_update(
