@@ -1,54 +1,72 @@
 //! The store in one file, over redb: every group of writes is one transaction, on the disk before it returns.
 //!
 //! ```text
-//!   meta      name → bytes               format, claim, next-round, scales, last
-//!   head      name → bytes               version, state, memory, lost
-//!   steps     (version, part) → StepWords   the steps that led to the last versions, each in its parts
-//!   rounds    round → OpenRound          the open ones
-//!   updates   (round, worker) → frame    their journal
-//!   members   worker → Member
-//!   tokens    hash → ()                  tokens that are not used up
+//!   meta      name → sealed bytes                    format, claim, group, next-round, scales, last, version
+//!   planes    (kind, lane index, chunk) → numbers    the head; see `planes`
+//!   seals     the same → BLAKE3                      of every plane
+//!   steps     (version, part) → sealed StepWords     the steps that led to the last versions, each in its parts
+//!   rounds    round → sealed OpenRound and cohort    the open ones
+//!   updates   (round, worker) → frame                their journal; a frame is signed
+//!   members   worker → sealed Member
+//!   tokens    hash → ()                              tokens that are not used up
 //! ```
 //!
-//! Nothing that is read back is believed: lengths are checked here against the plan, and the engine
-//! verifies every journalled signature again. It does not know what a round is.
+//! Nothing that is read back is believed: seals, lengths and the model's digest are checked here, and the
+//! engine verifies every journalled signature again. Beside the file stands its mark; see `mark`. What is of
+//! no more use is deleted in the write that makes it so: the journal with its round, steps beyond the plan's
+//! history; [`RedbStore::tidy`] gives the space back. It does not know what a round is.
+//!
+//! Commits are of one phase (redb's default): they cost one flush. Two would also hold against somebody who
+//! orders the disk's writes, crashes the machine between them and forges XXH3; the seals stand in for that.
 
 use std::fs::File;
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use packfed_protocol::{Digest, Round, WorkerId, wire};
-use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 
 use crate::event::{Commit, OpenRound, Stored, Write};
 use crate::plan::RunPlan;
 use crate::registry::Registry;
 use crate::store::{Claim, Store, StoreError, copy_part};
 
+mod mark;
+mod planes;
 mod record;
+mod seal;
+
+use mark::Mark;
+use seal::{opened, sealed};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-const HEAD: TableDefinition<&str, &[u8]> = TableDefinition::new("head");
 const STEPS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("steps");
 const ROUNDS: TableDefinition<u64, &[u8]> = TableDefinition::new("rounds");
 const UPDATES: TableDefinition<(u64, &[u8; 32]), &[u8]> = TableDefinition::new("updates");
 const MEMBERS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("members");
 const TOKENS: TableDefinition<&[u8; 32], ()> = TableDefinition::new("tokens");
 
-/// What errors call a store that is in no file of the machine.
-const NO_FILE: &str = "on a disk of its own";
-
 /// What is in the tables; another number is another program's file.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A run in a file.
 #[derive(Debug)]
 pub struct RedbStore {
     database: Database,
     path: PathBuf,
+    /// Groups of writes that it holds.
+    group: u64,
+    /// A store in no file has none.
+    mark: Option<Mark>,
+}
+
+/// What [`RedbStore::tidy`] did, in bytes of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tidied {
+    /// Before.
+    pub before: u64,
+    /// After.
+    pub after: u64,
 }
 
 impl RedbStore {
@@ -60,32 +78,35 @@ impl RedbStore {
         let doing = || format!("create store {}", path.display());
         let mut options = File::options();
         let file = options.read(true).write(true).create_new(true).open(path).map_err(|e| engine(doing(), e))?;
-        let database = Database::builder().create_file(file).map_err(|e| engine(doing(), e))?;
-        Self { database, path: path.to_owned() }.fill(registry)
+        Mark::forget(path)?;
+        let database = builder().create_file(file).map_err(|e| engine(doing(), e))?;
+        let mut store = Self::made(database, path, registry)?;
+        store.mark = Some(Mark::check(path, store.group)?);
+        Ok(store)
     }
 
-    /// As [`RedbStore::create`], on a disk of the caller's making.
+    /// As [`RedbStore::create`], on an empty disk of the caller's making.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn create_on(disk: impl StorageBackend, registry: &Registry) -> Result<Self, StoreError> {
-        let path = PathBuf::from(NO_FILE);
+        let path = Path::new(NO_FILE);
         let doing = || format!("create store {}", path.display());
-        let database = Database::builder().create_with_backend(disk).map_err(|e| engine(doing(), e))?;
-        Self { database, path }.fill(registry)
+        let database = quietly(|| builder().create_with_backend(disk)).map_err(|e| engine(doing(), e))?;
+        Self::made(database, path, registry)
     }
 
-    /// Makes every table of a new store.
-    fn fill(self, registry: &Registry) -> Result<Self, StoreError> {
-        self.transact("create", |transaction| {
+    fn made(database: Database, path: &Path, registry: &Registry) -> Result<Self, StoreError> {
+        let store = Self { database, path: path.to_owned(), group: 0, mark: None };
+        store.transact("create", |transaction| {
             transaction.open_table(META)?.insert("format", wire::to_bytes(&FORMAT).as_slice())?;
-            transaction.open_table(HEAD)?;
             transaction.open_table(STEPS)?;
             transaction.open_table(ROUNDS)?;
             transaction.open_table(UPDATES)?;
+            planes::create(transaction)?;
             let mut members = transaction.open_table(MEMBERS)?;
             for (worker, member) in registry.members() {
-                members.insert(&worker.0, wire::to_bytes(member).as_slice())?;
+                members.insert(&worker.0, sealed("members", &worker.0, &wire::to_bytes(member)).as_slice())?;
             }
             let mut tokens = transaction.open_table(TOKENS)?;
             for token in registry.tokens() {
@@ -93,22 +114,22 @@ impl RedbStore {
             }
             Ok(())
         })?;
-        Ok(self)
+        Ok(store)
     }
 
     /// Opens a store that is there.
     ///
     /// # Errors
-    /// If there is none, another process has it, or the file is no store.
+    /// If there is none, another process has it, the file is no store, or it was set back.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let doing = || format!("open store {}", path.display());
         if std::fs::metadata(path).map_err(|e| engine(doing(), e))?.len() == 0 {
             return Err(engine(doing(), io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty")));
         }
         let database =
-            open_checked(|| Database::open(path)).map_err(|why| StoreError::Engine { doing: doing(), why })?;
-        let store = Self { database, path: path.to_owned() };
-        store.check_format()?;
+            open_checked(|| builder().open(path)).map_err(|why| StoreError::Engine { doing: doing(), why })?;
+        let mut store = Self::taken_up(database, path)?;
+        store.mark = Some(Mark::check(path, store.group)?);
         Ok(store)
     }
 
@@ -117,17 +138,54 @@ impl RedbStore {
     /// # Errors
     /// If what is on it is no store.
     pub fn open_on(disk: impl StorageBackend) -> Result<Self, StoreError> {
-        let path = PathBuf::from(NO_FILE);
-        let doing = || format!("open store {}", path.display());
-        let open = || Database::builder().create_with_backend(disk);
-        let database = open_checked(open).map_err(|why| StoreError::Engine { doing: doing(), why })?;
-        let store = Self { database, path };
+        let path = Path::new(NO_FILE);
+        let database = open_checked(|| builder().create_with_backend(disk))
+            .map_err(|why| StoreError::Engine { doing: format!("open store {NO_FILE}"), why })?;
+        Self::taken_up(database, path)
+    }
+
+    fn taken_up(database: Database, path: &Path) -> Result<Self, StoreError> {
+        let mut store = Self { database, path: path.to_owned(), group: 0, mark: None };
         store.check_format()?;
+        store.group = store.meta("group")?.unwrap_or(0);
         Ok(store)
     }
 
+    /// Groups of writes that it holds, since it was made.
+    #[must_use]
+    pub const fn group(&self) -> u64 {
+        self.group
+    }
+
+    /// Gives unused space back to the file system if more than half of a large file is unused.
+    ///
+    /// # Errors
+    /// If the store cannot be read or rewritten; it is whole all the same.
+    pub fn tidy(&mut self) -> Result<Option<Tidied>, StoreError> {
+        let bytes = |store: &Self| {
+            std::fs::metadata(&store.path).map(|file| file.len()).map_err(|e| store.failed("measure", e))
+        };
+        let before = bytes(self)?;
+        if before < TIDY_BYTES_MIN {
+            return Ok(None);
+        }
+        let stats = self.database.begin_write().map_err(redb::Error::from).and_then(|transaction| {
+            let stats = transaction.stats()?;
+            transaction.abort()?;
+            Ok(stats)
+        });
+        let stats = stats.map_err(|e| self.failed("measure", e))?;
+        if 2 * stats.allocated_pages() * stats.page_size() as u64 >= before {
+            return Ok(None);
+        }
+        self.database.compact().map_err(|e| self.failed("compact", e))?;
+        Ok(Some(Tidied { before, after: bytes(self)? }))
+    }
+
     fn check_format(&self) -> Result<(), StoreError> {
-        match self.meta::<u32>("format")? {
+        let bytes = self.meta_bytes("format")?;
+        let format = bytes.map(|bytes| wire::from_bytes(&bytes).map_err(|e| corrupt("format", e.to_string())));
+        match format.transpose()? {
             Some(FORMAT) => Ok(()),
             Some(found) => Err(corrupt("format", format!("it is {found}, this program reads {FORMAT}"))),
             None => Err(corrupt("format", "it is missing".to_owned())),
@@ -135,10 +193,17 @@ impl RedbStore {
     }
 
     fn meta<T: serde::de::DeserializeOwned>(&self, name: &'static str) -> Result<Option<T>, StoreError> {
-        let bytes = self.read("read", |transaction| {
+        let value = |bytes: Vec<u8>| {
+            let bytes = opened("meta", name.as_bytes(), &bytes)?;
+            wire::from_bytes(bytes).map_err(|e| e.to_string())
+        };
+        self.meta_bytes(name)?.map(|bytes| value(bytes).map_err(|why| corrupt(name, why))).transpose()
+    }
+
+    fn meta_bytes(&self, name: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read("read", |transaction| {
             Ok(transaction.open_table(META)?.get(name)?.map(|bytes| bytes.value().to_vec()))
-        })?;
-        bytes.map(|bytes| wire::from_bytes(&bytes).map_err(|e| corrupt(name, e.to_string()))).transpose()
+        })
     }
 
     /// Reads in one transaction.
@@ -147,7 +212,9 @@ impl RedbStore {
         verb: &str,
         body: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let result = self.database.begin_read().map_err(redb::Error::from).and_then(|transaction| body(&transaction));
+        let result = quietly(|| {
+            self.database.begin_read().map_err(redb::Error::from).and_then(|transaction| body(&transaction))
+        });
         result.map_err(|e| self.failed(verb, e))
     }
 
@@ -157,9 +224,11 @@ impl RedbStore {
         verb: &str,
         body: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        let result = self.database.begin_write().map_err(redb::Error::from).and_then(|transaction| {
-            body(&transaction)?;
-            Ok(transaction.commit()?)
+        let result = quietly(|| {
+            self.database.begin_write().map_err(redb::Error::from).and_then(|transaction| {
+                body(&transaction)?;
+                Ok(transaction.commit()?)
+            })
         });
         result.map_err(|e| self.failed(verb, e))
     }
@@ -178,7 +247,16 @@ impl Store for RedbStore {
     }
 
     fn write_all(&mut self, writes: &[Write]) -> Result<(), StoreError> {
-        self.transact("write", |transaction| writes.iter().try_for_each(|write| put(transaction, write)))
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let group = self.group + 1;
+        self.transact("write", |transaction| {
+            writes.iter().try_for_each(|write| put(transaction, write))?;
+            put_meta(transaction, "group", &group)
+        })?;
+        self.group = group;
+        self.mark.as_mut().map_or(Ok(()), |mark| mark.set(group))
     }
 
     fn read_update(
@@ -207,24 +285,33 @@ impl Store for RedbStore {
             }
             Ok((members, tokens))
         })?;
-        let member = |(worker, bytes): (_, Vec<u8>)| Ok((worker, wire::from_bytes(&bytes)?));
-        let members: Result<_, wire::DecodeError> = members.into_iter().map(member).collect();
-        Ok(Registry::new(members.map_err(|e| corrupt("registry", e.to_string()))?, tokens.into_iter().collect()))
+        let member = |(worker, bytes): (WorkerId, Vec<u8>)| {
+            let bytes = opened("members", &worker.0, &bytes)?;
+            Ok((worker, wire::from_bytes(bytes).map_err(|e| e.to_string())?))
+        };
+        let members: Result<_, String> = members.into_iter().map(member).collect();
+        Ok(Registry::new(members.map_err(|why| corrupt("registry", why))?, tokens.into_iter().collect()))
     }
 
     fn load(&self, plan: &RunPlan) -> Result<Option<Stored>, StoreError> {
         let Some(next_round) = self.meta("next-round")? else { return Ok(None) };
         Claim::of(plan).check(self.meta("claim")?)?;
         let records = self.read("read", record::Records::read)?;
-        let stored = records.check(plan, next_round, self.meta("scales")?, self.meta("last")?)?;
-        Ok(Some(stored))
+        let meta = record::Meta {
+            next_round,
+            version: self.meta("version")?,
+            scales: self.meta("scales")?,
+            last: self.meta("last")?,
+        };
+        Ok(Some(records.check(plan, meta)?))
     }
 }
 
 fn put(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Error> {
     match write {
         Write::Enroll { worker, member, token } => {
-            transaction.open_table(MEMBERS)?.insert(&worker.0, wire::to_bytes(member).as_slice())?;
+            let member = sealed("members", &worker.0, &wire::to_bytes(member));
+            transaction.open_table(MEMBERS)?.insert(&worker.0, member.as_slice())?;
             transaction.open_table(TOKENS)?.remove(&token.0)?;
             Ok(())
         }
@@ -243,16 +330,21 @@ fn put(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Error>
 }
 
 fn put_meta<T: serde::Serialize>(transaction: &WriteTransaction, name: &str, value: &T) -> Result<(), redb::Error> {
-    transaction.open_table(META)?.insert(name, wire::to_bytes(value).as_slice())?;
+    put_sealed(transaction, name, &wire::to_bytes(value))
+}
+
+fn put_sealed(transaction: &WriteTransaction, name: &str, bytes: &[u8]) -> Result<(), redb::Error> {
+    transaction.open_table(META)?.insert(name, sealed("meta", name.as_bytes(), bytes).as_slice())?;
     Ok(())
 }
 
 /// A round's numbers are never used again, so the latest one says which is next.
 fn put_round(transaction: &WriteTransaction, open: &OpenRound) -> Result<(), redb::Error> {
-    transaction.open_table(ROUNDS)?.insert(open.round.0, wire::to_bytes(open).as_slice())?;
+    transaction.open_table(ROUNDS)?.insert(open.round.0, record::round_bytes(open).as_slice())?;
     let next = open.round.next();
-    let latest =
-        transaction.open_table(META)?.get("next-round")?.and_then(|b| wire::from_bytes::<Round>(b.value()).ok());
+    let latest = transaction.open_table(META)?.get("next-round")?.and_then(|bytes| {
+        opened("meta", b"next-round", bytes.value()).ok().and_then(|bytes| wire::from_bytes::<Round>(bytes).ok())
+    });
     if latest.is_none_or(|latest| latest < next) {
         put_meta(transaction, "next-round", &next)?;
     }
@@ -264,38 +356,46 @@ fn put_commit(transaction: &WriteTransaction, commit: &Commit) -> Result<(), red
     let mut rounds = transaction.open_table(ROUNDS)?;
     rounds.retain(|_, _| false)?;
     for open in &commit.open {
-        rounds.insert(open.round.0, wire::to_bytes(open).as_slice())?;
+        rounds.insert(open.round.0, record::round_bytes(open).as_slice())?;
     }
     put_meta(transaction, "scales", &commit.scales)?;
     put_meta(transaction, "last", &commit.summary)?;
-    let mut head = transaction.open_table(HEAD)?;
-    head.insert("version", commit.head.version.to_le_bytes().as_slice())?;
-    head.insert("state", commit.head.state.to_bytes().as_slice())?;
-    head.insert("memory", record::float_bytes(&commit.head.memory).as_slice())?;
-    head.insert("lost", record::float_bytes(&commit.head.lost).as_slice())?;
+    put_meta(transaction, "version", &commit.head.version)?;
+    planes::put(transaction, &commit.head)?;
+    let version = commit.head.version;
     let mut steps = transaction.open_table(STEPS)?;
     for (part, step) in (0..).zip(commit.head.past.back().into_iter().flatten()) {
-        steps.insert((commit.head.version, part), step.to_bytes().as_slice())?;
+        steps.insert((version, part), record::step_bytes(version, part, step).as_slice())?;
     }
-    let kept = commit.head.version.saturating_sub(commit.head.past.len() as u64);
-    steps.retain(|(version, _), _| version > kept)?;
+    let kept = version.saturating_sub(commit.head.past.len() as u64);
+    steps.retain_in(..=(kept, u32::MAX), |_, _| false)?;
     Ok(())
 }
 
-/// Opens a database and checks every page of it. redb asserts where it meets a damaged page; such a
-/// panic is an error here, and after the check there is none to meet.
-fn open_checked(open: impl FnOnce() -> Result<Database, DatabaseError>) -> Result<Database, String> {
-    let checked = || {
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// Opens a database and checks every page of it; after the check there is no damaged page to meet.
+fn open_checked(open: impl FnOnce() -> Result<Database, redb::DatabaseError>) -> Result<Database, String> {
+    let checked = quietly(|| {
         let mut database = open()?;
-        Ok(database.check_integrity()?.then_some(database))
-    };
-    // What a panic leaves half done is dropped with its database.
-    match std::panic::catch_unwind(AssertUnwindSafe(checked)) {
-        Ok(Ok(Some(database))) => Ok(database),
-        Ok(Ok(None)) => {
-            Err("it was damaged and is set back to an earlier write; start again to go on there".to_owned())
-        }
-        Ok(Err::<_, DatabaseError>(error)) => Err(error.to_string()),
+        Ok::<_, redb::Error>(database.check_integrity()?.then_some(database))
+    });
+    match checked {
+        Ok(Some(database)) => Ok(database),
+        Ok(None) => Err("it was damaged and is set back to an earlier write; start again to go on there".to_owned()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Does what redb may panic over: it asserts where it meets a damaged page or a failing disk. Such a panic is an
+/// error here, and nothing that it leaves half done is used again.
+fn quietly<T, E: std::fmt::Display>(body: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("it is damaged; restore it from a copy".to_owned()),
     }
 }
@@ -307,6 +407,13 @@ fn engine(doing: String, why: impl std::fmt::Display) -> StoreError {
 fn corrupt(what: &'static str, why: String) -> StoreError {
     StoreError::Corrupt { what, why }
 }
+
+/// What is kept of the file in memory; more is the operating system's to keep.
+const CACHE_BYTES: usize = 32 << 20;
+/// A smaller file is left as it is.
+const TIDY_BYTES_MIN: u64 = 16 << 20;
+/// What errors call a store that is in no file of the machine.
+const NO_FILE: &str = "on a disk of its own";
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -2,6 +2,7 @@
 //! simulations and tests.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use packfed_protocol::{Round, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,19 @@ pub enum StoreError {
         what: &'static str,
         /// What is wrong with it.
         why: String,
+    },
+    /// The store holds less than it was seen to hold.
+    #[error(
+        "the store is at write {group}, its mark {} has seen write {seen}: it was set back by damage or replaced by an older copy; restore it, or remove the mark to go on without what is missing",
+        mark.display()
+    )]
+    SetBack {
+        /// The mark's file.
+        mark: PathBuf,
+        /// Group of writes that the store held.
+        seen: u64,
+        /// Group of writes that it holds.
+        group: u64,
     },
     /// The store was made for another plan.
     #[error("the store belongs to run {found}, the plan is run {expected}; use another store or restore the plan")]

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use packfed_codec::{State, StepWords, WORD_BYTES};
-use packfed_protocol::{LaneScales, Round, wire};
+use packfed_protocol::{Digest, LaneScales, Round, WorkerId, wire};
 use redb::ReadableTable;
 
-use super::{HEAD, ROUNDS, STEPS, UPDATES, corrupt};
+use super::planes::Planes;
+use super::seal::{opened, sealed};
+use super::{ROUNDS, STEPS, UPDATES, corrupt};
 use crate::event::{OpenRound, Stored, StoredRound, Summary};
 use crate::head::HeadRecord;
 use crate::memory_store::first_head;
@@ -16,21 +18,22 @@ use crate::store::StoreError;
 
 /// What one read transaction saw, unchecked.
 pub(super) struct Records {
-    version: Option<Vec<u8>>,
-    state: Vec<u8>,
-    memory: Vec<u8>,
-    lost: Vec<u8>,
+    planes: Planes,
     steps: Vec<((u64, u32), Vec<u8>)>,
     rounds: Vec<(u64, Vec<u8>)>,
     updates: Vec<(u64, Vec<u8>)>,
 }
 
+/// The small records, each whole.
+pub(super) struct Meta {
+    pub(super) next_round: Round,
+    pub(super) version: Option<u64>,
+    pub(super) scales: Option<Vec<LaneScales>>,
+    pub(super) last: Option<Summary>,
+}
+
 impl Records {
     pub(super) fn read(transaction: &redb::ReadTransaction) -> Result<Self, redb::Error> {
-        let head = transaction.open_table(HEAD)?;
-        let get = |name: &str| -> Result<Option<Vec<u8>>, redb::Error> {
-            Ok(head.get(name)?.map(|bytes| bytes.value().to_vec()))
-        };
         let mut steps = Vec::new();
         for entry in transaction.open_table(STEPS)?.iter()? {
             let (key, bytes) = entry?;
@@ -46,23 +49,16 @@ impl Records {
             let (key, frame) = entry?;
             updates.push((key.value().0, frame.value().to_vec()));
         }
-        let bytes = |name| Ok::<_, redb::Error>(get(name)?.unwrap_or_default());
-        let (state, memory, lost) = (bytes("state")?, bytes("memory")?, bytes("lost")?);
-        Ok(Self { version: get("version")?, state, memory, lost, steps, rounds, updates })
+        Ok(Self { planes: Planes::read(transaction)?, steps, rounds, updates })
     }
 
-    pub(super) fn check(
-        mut self,
-        plan: &RunPlan,
-        next_round: Round,
-        scales: Option<Vec<LaneScales>>,
-        last: Option<Summary>,
-    ) -> Result<Stored, StoreError> {
+    pub(super) fn check(mut self, plan: &RunPlan, meta: Meta) -> Result<Stored, StoreError> {
+        let Meta { next_round, version, scales, last } = meta;
         let layers = plan.layout().layers().len();
         let scales = scales.unwrap_or_else(|| wire_scales(&plan.first_scales()));
         check_scales("scales", scales.len(), layers)?;
         let open = self.open(layers)?;
-        let head = self.head(plan)?;
+        let head = self.head(plan, version, last.as_ref())?;
         Ok(Stored { head, scales, next_round, open, last })
     }
 
@@ -70,7 +66,7 @@ impl Records {
     fn open(&mut self, layers: usize) -> Result<Vec<StoredRound>, StoreError> {
         let mut open = BTreeMap::new();
         for (number, bytes) in &self.rounds {
-            let round: OpenRound = wire::from_bytes(bytes).map_err(|e| corrupt("open round", e.to_string()))?;
+            let round = round(*number, bytes).map_err(|why| corrupt("open round", why))?;
             check_scales("open round", round.scales.len(), layers)?;
             if round.round.0 != *number {
                 return Err(corrupt("open round", format!("round {} stands in the place of {number}", round.round.0)));
@@ -85,18 +81,28 @@ impl Records {
         Ok(open.into_values().collect())
     }
 
-    fn head(self, plan: &RunPlan) -> Result<HeadRecord, StoreError> {
-        let Some(version) = self.version else { return Ok(first_head(plan)) };
-        let version = <[u8; 8]>::try_from(version.as_slice()).map(u64::from_le_bytes);
-        let version = version.map_err(|_| corrupt("version", "it is not eight bytes".to_owned()))?;
+    /// The head, which has to be the model whose digest the last commit told.
+    fn head(self, plan: &RunPlan, version: Option<u64>, last: Option<&Summary>) -> Result<HeadRecord, StoreError> {
+        let (version, last) = match (version, last) {
+            (None, None) => return Ok(first_head(plan)),
+            (Some(version), Some(last)) if last.version == version => (version, last),
+            (version, last) => {
+                let last = last.map(|last| last.version);
+                return Err(corrupt("version", format!("it is {version:?}, the last commit led to {last:?}")));
+            }
+        };
         let layout = plan.layout().clone();
-        let lanes = layout.lanes();
-        let memory_lanes = lanes * plan.raw().optimizer.memory_of_a_lane();
+        let numbers = self.planes.numbers(&layout, plan.raw().optimizer.memory_of_a_lane())?;
+        let state = State::from_bytes(layout, &numbers.state).map_err(|e| corrupt("state", e.to_string()))?;
+        let digest = Digest(state.digest().0);
+        if digest != last.digest {
+            return Err(corrupt("state", format!("its digest is {digest}, version {version} has {}", last.digest)));
+        }
         Ok(HeadRecord {
             version,
-            state: State::from_bytes(layout, &self.state).map_err(|e| corrupt("state", e.to_string()))?,
-            memory: floats("server-optimizer memory", &self.memory, memory_lanes)?,
-            lost: floats("encoding residual", &self.lost, lanes)?,
+            state,
+            memory: finite("server-optimizer memory", numbers.memory)?,
+            lost: finite("encoding residual", numbers.lost)?,
             past: past(plan, version, &self.steps)?,
         })
     }
@@ -122,10 +128,12 @@ fn past(plan: &RunPlan, version: u64, steps: &[((u64, u32), Vec<u8>)]) -> Result
             return Err(corrupt("steps", format!("step {led_to} is out of line with version {version}")));
         }
         expected = led_to - 1;
-        let step = |(_, bytes): &(_, Vec<u8>)| {
-            StepWords::from_bytes(bytes).map_err(|e| corrupt("steps", format!("step {led_to}: {e}")))
+        let step = |((_, part), bytes): &((u64, u32), Vec<u8>)| {
+            let bytes = opened("steps", &step_name(led_to, *part), bytes)?;
+            StepWords::from_bytes(bytes).map_err(|e| e.to_string())
         };
-        let parts = parts.iter().map(step).collect::<Result<Vec<_>, _>>()?;
+        let parts = parts.iter().map(step).collect::<Result<Vec<_>, _>>();
+        let parts = parts.map_err(|why| corrupt("steps", format!("step {led_to}: {why}")))?;
         if parts.iter().any(|step| (step.scales.len(), step.words.len()) != (layers, bytes)) {
             return Err(corrupt("steps", format!("step {led_to} does not fit the layout")));
         }
@@ -134,16 +142,33 @@ fn past(plan: &RunPlan, version: u64, steps: &[((u64, u32), Vec<u8>)]) -> Result
     Ok(past)
 }
 
-pub(super) fn float_bytes(values: &[f64]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+/// A part of a step, sealed.
+pub(super) fn step_bytes(version: u64, part: u32, step: &StepWords) -> Vec<u8> {
+    sealed("steps", &step_name(version, part), &step.to_bytes())
 }
 
-fn floats(what: &'static str, bytes: &[u8], needed: usize) -> Result<Vec<f64>, StoreError> {
-    let (chunks, rest) = bytes.as_chunks();
-    if chunks.len() != needed || !rest.is_empty() {
-        return Err(corrupt(what, format!("{} bytes for {needed} numbers of 8", bytes.len())));
+fn step_name(version: u64, part: u32) -> Vec<u8> {
+    [version.to_le_bytes().as_slice(), &part.to_le_bytes()].concat()
+}
+
+/// An open round, sealed; its cohort stands behind it, as it may be longer than a message.
+pub(super) fn round_bytes(open: &OpenRound) -> Vec<u8> {
+    let cohort: Vec<u8> = open.cohort.iter().flat_map(|worker| worker.0).collect();
+    let round = wire::to_bytes(&OpenRound { cohort: Vec::new(), ..open.clone() });
+    sealed("rounds", &open.round.0.to_le_bytes(), &[round, cohort].concat())
+}
+
+fn round(number: u64, sealed: &[u8]) -> Result<OpenRound, String> {
+    let bytes = opened("rounds", &number.to_le_bytes(), sealed)?;
+    let (round, cohort) = wire::from_bytes_and_rest::<OpenRound>(bytes).map_err(|e| e.to_string())?;
+    let (workers, rest) = cohort.as_chunks();
+    if !rest.is_empty() {
+        return Err(format!("{} bytes are no whole number of keys", cohort.len()));
     }
-    let values: Vec<f64> = chunks.iter().map(|&value| f64::from_le_bytes(value)).collect();
+    Ok(OpenRound { cohort: workers.iter().copied().map(WorkerId).collect(), ..round })
+}
+
+fn finite(what: &'static str, values: Vec<f64>) -> Result<Vec<f64>, StoreError> {
     match values.iter().position(|value| !value.is_finite()) {
         Some(index) => Err(corrupt(what, format!("number {index} is not finite"))),
         None => Ok(values),

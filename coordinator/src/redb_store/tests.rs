@@ -9,6 +9,9 @@ use packfed_protocol::{
     Version,
 };
 
+mod disk;
+mod faults;
+
 use super::*;
 use crate::engine::Engine;
 use crate::event::{Effect, Event, Ticket};
@@ -380,6 +383,7 @@ fn damage(body: impl FnOnce(&WriteTransaction), what: &str) {
     let mut run = Run::new(store);
     run.check_in_all();
     (1..4).for_each(|n| assert_eq!(run.report(n, 1), Outcome::Accepted));
+    run.check_in_all();
     let transaction = run.store.database.begin_write().unwrap();
     body(&transaction);
     transaction.commit().unwrap();
@@ -389,23 +393,69 @@ fn damage(body: impl FnOnce(&WriteTransaction), what: &str) {
 
 #[test]
 fn every_record_is_checked_when_it_is_read() {
-    fn head(name: &'static str, bytes: &'static [u8]) -> impl FnOnce(&WriteTransaction) {
-        move |t| drop(t.open_table(HEAD).unwrap().insert(name, bytes).unwrap())
-    }
+    /// Bytes that are sealed and make no sense.
     fn meta(name: &'static str, bytes: &'static [u8]) -> impl FnOnce(&WriteTransaction) {
-        move |t| drop(t.open_table(META).unwrap().insert(name, bytes).unwrap())
+        move |t| put_sealed(t, name, bytes).unwrap()
     }
-    damage(head("state", &[1, 2, 3]), "state");
-    damage(head("version", &[1]), "version");
-    damage(head("version", &[9, 0, 0, 0, 0, 0, 0, 0]), "steps");
-    damage(head("memory", &[0; 8]), "server-optimizer memory");
-    damage(head("lost", &[0xff; 72 * 8]), "encoding residual");
+    /// Bytes that are not sealed.
+    fn bare(name: &'static str) -> impl FnOnce(&WriteTransaction) {
+        move |t| drop(t.open_table(META).unwrap().insert(name, [1; 40].as_slice()).unwrap())
+    }
+    fn step(version: u64, bytes: &'static [u8]) -> impl FnOnce(&WriteTransaction) {
+        let sealed = sealed("steps", &[version.to_le_bytes().as_slice(), &[0; 4]].concat(), bytes);
+        move |t| drop(t.open_table(STEPS).unwrap().insert((version, 0), sealed.as_slice()).unwrap())
+    }
+    fn round(bytes: &'static [u8]) -> impl FnOnce(&WriteTransaction) {
+        let sealed = sealed("rounds", &2u64.to_le_bytes(), bytes);
+        move |t| drop(t.open_table(ROUNDS).unwrap().insert(2, sealed.as_slice()).unwrap())
+    }
+    damage(meta("version", &[1]), "version");
+    damage(meta("version", &[9, 0, 0, 0, 0, 0, 0, 0]), "version");
     damage(meta("scales", &[0; 8]), "scales");
+    damage(round(&[7]), "open round");
+    damage(|t| drop(t.open_table(ROUNDS).unwrap().insert(2, [1; 40].as_slice()).unwrap()), "open round");
     damage(meta("next-round", &[7]), "next-round");
     damage(meta("last", &[7]), "last");
-    damage(|t| drop(t.open_table(ROUNDS).unwrap().insert(1, [7].as_slice()).unwrap()), "open round");
+    for name in ["version", "scales", "next-round", "last", "claim"] {
+        damage(bare(name), name);
+    }
     damage(|t| drop(t.open_table(META).unwrap().remove("claim").unwrap()), "claim");
-    damage(|t| drop(t.open_table(STEPS).unwrap().insert((1, 0), [1; 9].as_slice()).unwrap()), "steps");
+    damage(|t| drop(t.open_table(META).unwrap().remove("last").unwrap()), "version");
+    damage(step(1, &[1; 9]), "steps");
+    damage(step(7, &[1; 9]), "steps");
+    damage(|t| drop(t.open_table(STEPS).unwrap().insert((1, 0), [1; 40].as_slice()).unwrap()), "steps");
+}
+
+#[test]
+fn a_model_that_is_not_the_committed_one_is_refused() {
+    let (_folder, _path, store) = redb();
+    let mut run = Run::new(store);
+    run.check_in_all();
+    (1..4).for_each(|n| assert_eq!(run.report(n, 1), Outcome::Accepted));
+    let mut head = run.engine.head().record().clone();
+    head.state = packfed_codec::State::zero(plan().layout().clone());
+    let transaction = run.store.database.begin_write().unwrap();
+    planes::put(&transaction, &head).unwrap();
+    transaction.commit().unwrap();
+    let error = run.store.load(&plan()).unwrap_err().to_string();
+    assert!(error.starts_with("the store's state cannot be read: its digest is "), "{error}");
+}
+
+#[test]
+fn a_cohort_may_be_longer_than_a_message() {
+    let (_folder, _path, mut store) = redb();
+    store.claim(&plan()).unwrap();
+    let mut run = Run::new(store);
+    run.check_in_all();
+    let mut open = run.store.load(&plan()).unwrap().unwrap().open.remove(0).0;
+    let key = |n: u32| {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&n.to_le_bytes());
+        WorkerId(key)
+    };
+    open.cohort = (0..100_000).map(key).collect();
+    run.store.write(&Write::Open(open.clone())).unwrap();
+    assert_eq!(run.store.load(&plan()).unwrap().unwrap().open[0].0, open);
 }
 
 #[test]
