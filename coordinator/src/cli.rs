@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 mod base_model;
 mod init;
 mod layers_file;
+mod replay;
 mod report_table;
 mod serve;
 mod status;
@@ -35,6 +36,8 @@ enum Command {
     Init(init::Init),
     /// Serve the run until it is told to stop.
     Serve(serve::Serve),
+    /// Run the engine over an audit log again.
+    Replay(replay::Replay),
     /// Say how the run stands.
     Status(status::StatusCommand),
 }
@@ -53,6 +56,7 @@ impl Cli {
         match self.command {
             Command::Init(init) => init.run(),
             Command::Serve(serve) => serve.run(),
+            Command::Replay(replay) => replay.run(),
             Command::Status(status) => status.run(),
         }
     }
@@ -92,6 +96,7 @@ Examples:
   coordinator init run1 --base model.safetensors --tokens 4
   coordinator serve --config run1/coordinator.toml
   coordinator status --config run1/coordinator.toml --json
+  coordinator replay run1/audit --config run1/coordinator.toml
 
 Exit codes:
   0  done

@@ -15,15 +15,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::audit::AuditPolicy;
 use crate::optimizer::ServerOptimizer;
 use crate::plan::{PlanError, RunPlan};
 
 mod aggregation;
+mod audit;
 mod limits;
+mod metrics;
 mod run;
 
 pub use aggregation::{AggregationTable, RuleName};
+pub use audit::AuditTable;
 pub use limits::ShellLimits;
+pub use metrics::MetricsTable;
 pub use run::{
     BufferedTable, LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
 };
@@ -59,10 +64,16 @@ pub struct CoordinatorFile {
     /// What the process bears.
     #[serde(default)]
     pub limits: ShellLimits,
+    /// Where the audit log is, if there is to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditTable>,
+    /// Where metrics are served, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsTable>,
 }
 
 impl CoordinatorFile {
-    /// A file for this run, with the default limits.
+    /// A file for this run, with the default limits and neither audit log nor metrics.
     #[must_use]
     pub fn new(listen: SocketAddr, identity: PathBuf, store: PathBuf, run: RunConfig) -> Self {
         let RunConfig { run, layers, training, selection, reporting, aggregation, buffered, server_optimizer } = run;
@@ -80,6 +91,8 @@ impl CoordinatorFile {
             buffered,
             server_optimizer,
             limits,
+            audit: None,
+            metrics: None,
         }
     }
 
@@ -126,6 +139,8 @@ impl CoordinatorFile {
             store: folder.join(&self.store),
             plan: Arc::new(self.run_config().plan()?),
             limits: self.limits,
+            audit: self.audit.as_ref().map(|audit| audit.check(folder)).transpose()?,
+            metrics: self.metrics.map(|metrics| metrics.listen),
         })
     }
 }
@@ -143,6 +158,10 @@ pub struct CoordinatorConfig {
     pub plan: Arc<RunPlan>,
     /// What the process bears.
     pub limits: ShellLimits,
+    /// Where the audit log is.
+    pub audit: Option<AuditPolicy>,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl CoordinatorConfig {

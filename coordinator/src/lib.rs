@@ -8,6 +8,7 @@
 //! binary are the shell. There is no tensor library here: the coordinator adds words.
 
 pub mod aggregation;
+pub mod audit;
 pub mod buffer;
 pub mod cohort;
 pub mod config;

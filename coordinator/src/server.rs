@@ -11,18 +11,20 @@
 //! The shell decides nothing about rounds; what it decides is how much of a peer it bears.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use packfed_protocol::quic::{self, QuicError};
-use packfed_protocol::{CoordinatorId, Identity, IdentityError, Rejection, Verdict, Verified, WorkerId};
+use packfed_protocol::{CoordinatorId, Identity, IdentityError, Rejection, Timestamp, Verdict, Verified, WorkerId};
 use quinn::VarInt;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
+use crate::audit::{AuditError, AuditLog};
 use crate::config::CoordinatorConfig;
 use crate::redb_store::RedbStore;
 use crate::resume::{ResumeError, resume};
@@ -35,6 +37,7 @@ mod connection;
 mod control;
 mod fetch;
 mod gate;
+mod metrics;
 mod operator;
 mod owner;
 mod partials;
@@ -60,6 +63,9 @@ pub struct Server {
     owner: Owner,
     status: Status,
     shared: Arc<Shared>,
+    metrics: Option<TcpListener>,
+    /// Its size is a metric.
+    store: Option<PathBuf>,
     inbox_max: usize,
     connections_max: usize,
     gate: Gate,
@@ -100,6 +106,17 @@ pub enum ServerError {
     /// The store failed. Nothing that depended on the write was done.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The audit log cannot be taken up or written. Nothing that it was not told was done.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The port for metrics cannot be had.
+    #[error("cannot serve metrics at {address}: {why}")]
+    Metrics {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        why: std::io::Error,
+    },
     /// The thread that owns the engine is gone.
     #[error("the engine's thread ended: {0}")]
     Owner(#[from] JoinError),
@@ -137,11 +154,19 @@ impl Server {
     /// If the key, the store or the port cannot be had, or the store is another plan's.
     pub fn bind(config: &CoordinatorConfig) -> Result<Self, ServerError> {
         let identity = Identity::load(&config.identity)?;
-        let store = RedbStore::open(&config.store)?;
-        Self::bind_with(config, &identity, Box::new(store))
+        let mut store = RedbStore::open(&config.store)?;
+        if let Some(tidied) = store.tidy()? {
+            tracing::info!(before = tidied.before, after = tidied.after, "store compacted");
+        }
+        store.claim(&config.plan)?;
+        let (at, run) = (now(), config.plan.raw().run);
+        let log = |policy| AuditLog::open(policy, &config.store, run, store.group(), at);
+        let audit = config.audit.clone().map(log).transpose()?;
+        let server = Self::over(config, &identity, Box::new(store), audit, at)?;
+        Ok(Self { store: Some(config.store.clone()), ..server })
     }
 
-    /// As [`Server::bind`], with a key and a store that are there already.
+    /// As [`Server::bind`], with a key and a store that are there already, and without an audit log.
     ///
     /// # Errors
     /// If the port cannot be had, or the store is another plan's.
@@ -151,18 +176,38 @@ impl Server {
         mut store: Box<dyn Store + Send>,
     ) -> Result<Self, ServerError> {
         store.claim(&config.plan)?;
-        let engine = resume(Arc::clone(&config.plan), store.as_ref(), now())?;
+        Self::over(config, identity, store, None, now())
+    }
+
+    /// Takes up a run whose store is claimed, at the moment at which the audit log begins.
+    fn over(
+        config: &CoordinatorConfig,
+        identity: &Identity,
+        store: Box<dyn Store + Send>,
+        audit: Option<AuditLog>,
+        at: Timestamp,
+    ) -> Result<Self, ServerError> {
+        let engine = resume(Arc::clone(&config.plan), store.as_ref(), at)?;
+        let metrics = config.metrics.map(metrics::bind).transpose()?;
         let endpoint = quic::server(identity, config.listen)?;
         let local_addr = endpoint
             .local_addr()
             .map_err(|error| ServerError::Quic(QuicError::Bind { addr: config.listen, reason: error.to_string() }))?;
-        let shared = Arc::new(Shared::new(identity.id(), &config.plan, &config.limits));
+        let shared = Arc::new(Shared::new(
+            identity.id(),
+            &config.plan,
+            &config.limits,
+            metrics::Metrics::new(metrics.is_some()),
+        ));
+        shared.metrics.show(|| metrics::Shown { status: engine.status(), connected: 0 });
         Ok(Self {
             endpoint,
             local_addr,
             status: engine.status(),
-            owner: Owner::new(engine, store, Arc::clone(&shared)),
+            owner: Owner::new(engine, store, audit, Arc::clone(&shared)),
             shared,
+            metrics,
+            store: None,
             inbox_max: usize::try_from(config.limits.inbox_max).unwrap_or(usize::MAX),
             connections_max: usize::try_from(config.limits.connections_max).unwrap_or(usize::MAX),
             gate: Gate::new(&config.limits, now()),
@@ -173,6 +218,12 @@ impl Server {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where metrics are served, if they are.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// The key that workers pin.
@@ -224,6 +275,11 @@ impl Server {
         let (owner, runtime) = (self.owner, Handle::current());
         // Its own thread, so that a disk's flush or an aggregation holds up no connection.
         let mut owner = tokio::task::spawn_blocking(move || runtime.block_on(owner.run(arrivals, ending)));
+        // Ends with the runtime's interest in it: a scrape that is cut off harms nobody.
+        let mut scrapes = JoinSet::new();
+        if let Some(listener) = self.metrics {
+            scrapes.spawn(metrics::serve(listener, Arc::clone(&self.shared), self.store));
+        }
         let accepting = Accepting {
             endpoint: self.endpoint.clone(),
             shared: Arc::clone(&self.shared),
@@ -280,6 +336,7 @@ impl Accepting {
                 },
                 Some(_) = connections.join_next() => {}
             }
+            self.shared.metrics.connections.set(i64::try_from(connections.len()).unwrap_or(i64::MAX));
         };
         self.endpoint.close(CLOSED, b"the coordinator stops");
         while connections.join_next().await.is_some() {}
@@ -290,6 +347,7 @@ impl Accepting {
         let address = incoming.remote_address();
         if connections.len() >= self.connections_max {
             tracing::warn!(%address, max = self.connections_max, "too many connections");
+            self.shared.metrics.connections_refused.inc();
             return incoming.refuse();
         }
         let proven = if incoming.remote_address_validated() { Address::Proven } else { Address::Claimed };
@@ -297,6 +355,7 @@ impl Accepting {
             Judgement::Shake(place) => {
                 let (shared, inbox) = (Arc::clone(&self.shared), self.inbox.clone());
                 connections.spawn(connection::serve(incoming, place, shared, inbox));
+                self.shared.metrics.connections_taken.inc();
             }
             Judgement::Prove => {
                 tracing::debug!(%address, "is to prove its address");

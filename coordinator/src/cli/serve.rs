@@ -88,7 +88,8 @@ fn cannot_serve(error: ServerError) -> anyhow::Error {
             error,
             "stop the process that has the store, restore it, or make another with `coordinator init DIR`",
         ),
-        ServerError::Owner(_) | ServerError::Endpoint => error.into(),
+        ServerError::Metrics { .. } => advise(error, "set another address for `listen` in `[metrics]`"),
+        ServerError::Audit(_) | ServerError::Owner(_) | ServerError::Endpoint => error.into(),
     }
 }
 

@@ -12,14 +12,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use packfed_protocol::{Message, Rejection, Timestamp, Verdict, WorkerId};
+use packfed_protocol::{Digest, Message, Rejection, Timestamp, Verdict, WorkerId};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::clock::Stopwatch;
 use super::control::Said;
+use super::metrics::Shown;
 use super::report::Report;
 use super::shared::Shared;
 use super::{Arrival, CLOSED, Sender, ServerError, now};
 use crate::aggregation::AggregationTask;
+use crate::audit::AuditLog;
 use crate::engine::Engine;
 use crate::event::{Effect, Event, Ticket, Write};
 use crate::status::Status;
@@ -56,6 +59,8 @@ struct Connected {
 pub(super) struct Owner {
     engine: Engine,
     store: Box<dyn Store + Send>,
+    /// Is told of everything before the engine is.
+    audit: Option<AuditLog>,
     shared: Arc<Shared>,
     connected: BTreeMap<WorkerId, Connected>,
     verdicts: BTreeMap<Ticket, oneshot::Sender<Verdict>>,
@@ -73,7 +78,7 @@ struct Pending {
 
 /// What is done once the writes before it are durable.
 enum Answer {
-    Send { worker: WorkerId, message: Message },
+    Send { worker: WorkerId, message: Box<Message> },
     Verdict { ticket: Ticket, verdict: Verdict },
     Aggregate(Box<AggregationTask>),
 }
@@ -82,7 +87,7 @@ impl Pending {
     fn push(&mut self, effect: Effect) {
         match effect {
             Effect::Store(write) => self.writes.push(write),
-            Effect::Send { worker, message } => self.answers.push(Answer::Send { worker, message }),
+            Effect::Send { worker, message } => self.answers.push(Answer::Send { worker, message: Box::new(message) }),
             Effect::Verdict { ticket, verdict } => self.answers.push(Answer::Verdict { ticket, verdict }),
             Effect::Aggregate(task) => self.answers.push(Answer::Aggregate(task)),
             // See `Owner::wake`.
@@ -92,10 +97,16 @@ impl Pending {
 }
 
 impl Owner {
-    pub(super) fn new(engine: Engine, store: Box<dyn Store + Send>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        store: Box<dyn Store + Send>,
+        audit: Option<AuditLog>,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             engine,
             store,
+            audit,
             shared,
             connected: BTreeMap::new(),
             verdicts: BTreeMap::new(),
@@ -111,20 +122,32 @@ impl Owner {
         mut arrivals: mpsc::Receiver<Arrival>,
         ending: Ending,
     ) -> Result<Status, ServerError> {
-        loop {
-            if self.over(ending) {
-                return Ok(self.engine.status());
-            }
+        while !self.over(ending) {
             tokio::select! {
                 biased;
                 arrival = arrivals.recv() => match arrival {
                     Some(arrival) => self.take_group(arrival, &mut arrivals)?,
-                    None => return Ok(self.engine.status()),
+                    None => break,
                 },
-                () = wait_until(self.wake()) => self.give(Event::Tick),
+                () = wait_until(self.wake()) => self.give(Event::Tick)?,
             }
             self.settle()?;
         }
+        if let Some(audit) = &mut self.audit {
+            audit.end(now())?;
+        }
+        Ok(self.engine.status())
+    }
+
+    /// Shows how things stand to whoever watches.
+    fn show(&mut self) -> Result<(), ServerError> {
+        let metrics = &self.shared.metrics;
+        if let Some(audit) = &mut self.audit {
+            audit.flush()?;
+            metrics.audit_bytes.set(i64::try_from(audit.segment_bytes()).unwrap_or(i64::MAX));
+        }
+        metrics.show(|| Shown { status: self.engine.status(), connected: self.connected.len() });
+        Ok(())
     }
 
     /// Takes an arrival and those that wait behind it, as far as a group goes.
@@ -154,15 +177,15 @@ impl Owner {
 
     fn take(&mut self, arrival: Arrival) -> Result<(), ServerError> {
         match arrival {
-            Arrival::Connected { link, admission } => return self.connect(link, admission),
-            Arrival::Gone { from } => return self.disconnect(from),
+            Arrival::Connected { link, admission } => self.connect(link, admission),
+            Arrival::Gone { from } => self.disconnect(from),
             Arrival::Said { from, said } if self.is_current(from) => self.give(match said {
                 Said::Enroll(enroll) => Event::Enroll { worker: from.worker, enroll },
                 Said::CheckIn(check_in) => Event::CheckIn { worker: from.worker, check_in },
                 Said::Bad(rejection) => Event::BadMessage { worker: from.worker, rejection },
             }),
             // Said before its worker connected anew; the new connection speaks for itself.
-            Arrival::Said { .. } => {}
+            Arrival::Said { .. } => Ok(()),
             Arrival::Update { update, verdict } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
@@ -170,16 +193,16 @@ impl Owner {
                 self.give(match update {
                     Ok(update) => Event::Update { ticket, update },
                     Err(rejection) => Event::BadUpdate { ticket, rejection },
-                });
+                })
             }
             Arrival::Status { report } => {
                 // It tells of nothing that is not stored.
                 self.settle()?;
                 // Whoever asked may have left.
                 let _ = report.send(Report::serving(self.engine.status(), &self.shared.traffic).to_json());
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// A worker's newest connection is the one that counts. What was meant for an older one goes there first.
@@ -196,7 +219,7 @@ impl Owner {
         if let Some(old) = replaced {
             tracing::info!(%worker, "replaced by a newer connection");
             old.link.connection.close(CLOSED, b"replaced by a newer connection");
-            self.give(Event::Disconnected { worker });
+            return self.give(Event::Disconnected { worker });
         }
         Ok(())
     }
@@ -207,8 +230,7 @@ impl Owner {
         }
         self.settle()?;
         self.connected.remove(&from.worker);
-        self.give(Event::Disconnected { worker: from.worker });
-        Ok(())
+        self.give(Event::Disconnected { worker: from.worker })
     }
 
     fn is_current(&self, from: Sender) -> bool {
@@ -216,10 +238,13 @@ impl Owner {
     }
 
     /// Tells the engine; what it asks for waits for [`Owner::settle`].
-    fn give(&mut self, event: Event) {
-        for effect in self.engine.handle(event, now()) {
-            self.pending.push(effect);
+    fn give(&mut self, event: Event) -> Result<(), ServerError> {
+        let now = now();
+        if let Some(audit) = &mut self.audit {
+            audit.told(&event, now)?;
         }
+        self.engine.handle(event, now).into_iter().for_each(|effect| self.pending.push(effect));
+        Ok(())
     }
 
     /// Stores what is pending in one group and then gives the answers that depend on it; what happens on the
@@ -228,24 +253,38 @@ impl Owner {
         loop {
             let Pending { writes, answers } = std::mem::take(&mut self.pending);
             if !writes.is_empty() {
-                self.store.write_all(&writes)?;
+                self.store(&writes)?;
                 writes.iter().for_each(|write| self.tell_admission(write));
             }
+            // Whoever has an answer finds it in the metrics.
+            self.show()?;
             let events: Vec<Event> = answers.into_iter().filter_map(|answer| self.answer(answer)).collect();
             if events.is_empty() {
                 return Ok(());
             }
             for event in events {
-                self.give(event);
+                self.give(event)?;
             }
         }
+    }
+
+    /// Makes a group of writes durable; the log knows of it before the store does.
+    fn store(&mut self, writes: &[Write]) -> Result<(), ServerError> {
+        if let Some(audit) = &mut self.audit {
+            let head = self.engine.head();
+            audit.group(head.version(), Digest(head.digest().0), now())?;
+        }
+        let watch = Stopwatch::start();
+        self.store.write_all(writes)?;
+        self.shared.metrics.journalled(watch.elapsed(), writes.len(), writes.iter().map(journal_bytes).sum());
+        Ok(())
     }
 
     /// Does one thing; returns what happened over it.
     fn answer(&mut self, answer: Answer) -> Option<Event> {
         match answer {
             Answer::Send { worker, message } => {
-                self.send(worker, message).map(|worker| Event::Disconnected { worker })
+                self.send(worker, *message).map(|worker| Event::Disconnected { worker })
             }
             Answer::Verdict { ticket, verdict } => {
                 if let Some(stream) = self.verdicts.remove(&ticket) {
@@ -280,6 +319,14 @@ impl Owner {
         connected.link.connection.close(CLOSED, b"too slow");
         self.connected.remove(&worker);
         Some(worker)
+    }
+}
+
+/// Bytes of an accepted update.
+fn journal_bytes(write: &Write) -> usize {
+    match write {
+        Write::Accept { frame, .. } => frame.len(),
+        Write::Enroll { .. } | Write::Open(_) | Write::Abandon { .. } | Write::Commit(_) => 0,
     }
 }
 

@@ -7,6 +7,7 @@ use packfed_protocol::{CoordinatorId, Limits, Rejection, RejectionCode, UpdateHe
 use tokio::sync::{Semaphore, watch};
 
 use super::bodies::Bodies;
+use super::metrics::Metrics;
 use super::partials::Partials;
 use super::strangers::Strangers;
 use super::traffic::Traffic;
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) queue_max: usize,
     pub(super) rejections_max: u32,
     pub(super) traffic: Traffic,
+    pub(super) metrics: Metrics,
     /// One permit for every update that is in memory, from its first word to its verdict.
     pub(super) updates: Semaphore,
     /// One permit for every catch-up that is being sent.
@@ -40,7 +42,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(own: CoordinatorId, plan: &RunPlan, limits: &ShellLimits) -> Self {
+    pub(super) fn new(own: CoordinatorId, plan: &RunPlan, limits: &ShellLimits, metrics: Metrics) -> Self {
         let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         Self {
             own,
@@ -51,6 +53,7 @@ impl Shared {
             queue_max: count(limits.queue_max),
             rejections_max: limits.rejections_max,
             traffic: Traffic::default(),
+            metrics,
             updates: Semaphore::new(count(limits.updates_max)),
             downloads: Semaphore::new(count(limits.downloads_max)),
             partials: Partials::new(limits.kept_bytes_max, limits.kept_ms),

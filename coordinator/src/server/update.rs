@@ -8,6 +8,7 @@
 use packfed_protocol::{FrameType, Message, Outcome, Prefix, ProvenOffer, Rejection, Resume, UpdateOffer, Verified};
 use tokio::sync::{mpsc, oneshot};
 
+use super::clock::Stopwatch;
 use super::peer::Peer;
 use super::shared::Shared;
 use super::stream::{Unread, read_end, read_payload, write};
@@ -76,11 +77,12 @@ pub(super) async fn answer(
     shared: &Shared,
     inbox: &mpsc::Sender<Arrival>,
 ) {
-    let (verdict, answer) = oneshot::channel();
+    let (watch, (verdict, answer)) = (Stopwatch::start(), oneshot::channel());
     if inbox.send(Arrival::Update { update, verdict }).await.is_err() {
         return;
     }
     let Ok(verdict) = answer.await else { return };
+    shared.metrics.verdict_seconds.observe(watch.elapsed().as_secs_f64());
     tracing::debug!(round = verdict.round.0, outcome = ?verdict.outcome, "verdict");
     let refused = matches!(verdict.outcome, Outcome::Rejected(_));
     if write(&mut send, &Message::Verdict(verdict), shared).await {

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the scripts of these tests fail where a test would")]
 
+mod audit;
 mod cli;
 mod hostile;
+mod metrics;
 mod order;
 mod peers;
 mod relay;

@@ -80,6 +80,7 @@ pub(crate) fn registry(workers: u8) -> Registry {
 /// A coordinator in this process.
 pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) config: CoordinatorConfig,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Outcome, ServerError>>,
@@ -93,10 +94,15 @@ impl Serving {
 
     pub(crate) fn over(file: &CoordinatorFile, store: Box<dyn Store + Send>) -> Self {
         let config = config(file);
-        let server = Server::bind_with(&config, &coordinator(), store).unwrap();
+        Self::of(Server::bind_with(&config, &coordinator(), store).unwrap(), &config)
+    }
+
+    pub(crate) fn of(server: Server, config: &CoordinatorConfig) -> Self {
+        let config = config.clone();
+        let metrics = server.metrics_addr();
         let (address, (stop, stopped)) = (server.local_addr(), oneshot::channel::<()>());
         let shutdown = async { stopped.await.unwrap_or(()) };
-        Self { address, config, stop, task: tokio::spawn(server.run_until_finished(shutdown)) }
+        Self { address, metrics, config, stop, task: tokio::spawn(server.run_until_finished(shutdown)) }
     }
 
     /// How it ended, when it has.

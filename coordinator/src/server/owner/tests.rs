@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use packfed_protocol::{CheckIn, Digest, Outcome, RejectionCode, Round, Version};
 
+use super::super::metrics::Metrics;
 use super::*;
 use crate::config::ShellLimits;
 use crate::event::Stored;
@@ -57,8 +58,8 @@ async fn owned(groups_max: usize) -> (Result<Status, ServerError>, Vec<usize>, V
         engine.handle(Event::CheckIn { worker: worker(n).id(), check_in }, now());
     }
     let store = Groups { sizes: Arc::default(), groups_max };
-    let shared = Arc::new(Shared::new(worker(9).id(), &plan(), &ShellLimits::default()));
-    let owner = Owner::new(engine, Box::new(store.clone()), shared);
+    let shared = Arc::new(Shared::new(worker(9).id(), &plan(), &ShellLimits::default(), Metrics::new(false)));
+    let owner = Owner::new(engine, Box::new(store.clone()), None, shared);
 
     let (inbox, arrivals) = mpsc::channel(8);
     let bad = Rejection::new(RejectionCode::Malformed, "no update");
