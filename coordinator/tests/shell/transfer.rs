@@ -224,10 +224,11 @@ async fn a_trickle_is_too_slow_though_it_never_stalls() {
         let update = workers[0].update(&assignment);
         let (mut send, _recv, _) = workers[0].offer(&update).await.unwrap().unwrap();
         let trickle = async {
-            loop {
-                send.write_all(&[0]).await.unwrap();
+            // A write may hear of the end before `closed` does.
+            while send.write_all(&[0]).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = trickle => {}
