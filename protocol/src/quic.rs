@@ -21,7 +21,9 @@ use thiserror::Error;
 use crate::id::{CoordinatorId, WorkerId};
 use crate::identity::Identity;
 
-pub use stream::{PIECE_BYTES_MAX, ReadError, read_frame, read_message, read_piece, write_message, write_piece};
+pub use stream::{
+    PIECE_BYTES_MAX, ReadError, read_end, read_frame, read_message, read_piece, write_message, write_piece,
+};
 
 /// The protocol that both sides name in the handshake; a peer with another is turned away.
 pub const ALPN: &[u8] = b"packfed/1";

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use packfed_codec::{Encoder, Scales, Seed, State, Window, decode_catch_up};
 use packfed_coordinator::plan::RunPlan;
-use packfed_protocol::quic::{Client, client, read_frame, read_message, read_piece, write_message};
+use packfed_protocol::quic::{Client, client, read_end, read_frame, read_message, read_piece, write_message};
 use packfed_protocol::{
     Assignment, CatchUp, CatchUpOffer, CheckIn, CoordinatorId, Digest, Fetch, Frame, Identity, LaneClips, Limits,
     Message, Offer, Outcome, Prefix, RejectionCode, Signed, UpdateHeader, Version,
@@ -232,6 +232,9 @@ async fn fetched(connection: &quinn::Connection, offer: CatchUpOffer) -> Result<
         if read_piece(&mut recv, &mut prefix).await.is_err() {
             return Ok(None);
         }
+    }
+    if read_end(&mut recv).await.is_err() {
+        return Ok(None);
     }
     let body = prefix.finish().context("a body is not the one that was offered")?;
     Ok(Some(offer.complete(body).context("a body is of another offer")?))

@@ -5,7 +5,7 @@ use packfed_protocol::{Fetch, FrameType, Message, Payload, Refused, Rejection, R
 use super::CLOSED;
 use super::peer::Peer;
 use super::shared::Shared;
-use super::stream::{write, write_payload};
+use super::stream::{Written, write, write_payload};
 
 /// Sends the rest of a payload; a worker that does not keep up is sent away.
 pub(super) async fn give(mut send: quinn::SendStream, fetch: Fetch, peer: &Peer, shared: &Shared) {
@@ -24,13 +24,17 @@ pub(super) async fn give(mut send: quinn::SendStream, fetch: Fetch, peer: &Peer,
     // Held until the worker has everything: so much is in send buffers, and no more.
     let Ok(_permit) = shared.downloads.acquire().await else { return };
     let bytes = rest.len();
-    let sent = write(&mut send, &Message::Resume(Resume { offset }), shared).await
-        && write_payload(&mut send, rest, FrameType::CatchUp, shared).await;
-    if sent {
-        tracing::debug!(%payload, offset, bytes, "catch-up sent");
-    } else if peer.connection.close_reason().is_none() {
-        tracing::warn!(%payload, offset, bytes, "does not read its catch-up, disconnected");
-        peer.connection.close(CLOSED, b"too slow");
+    if !write(&mut send, &Message::Resume(Resume { offset }), shared).await {
+        return;
+    }
+    match write_payload(&mut send, rest, FrameType::CatchUp, shared).await {
+        Written::Whole => tracing::debug!(%payload, offset, bytes, "catch-up sent"),
+        // It costs nothing, so the peer may: it asks again for what it wants.
+        Written::Stopped => tracing::debug!(%payload, offset, bytes, "catch-up broken off"),
+        Written::TooSlow => {
+            tracing::warn!(%payload, offset, bytes, "does not read its catch-up, disconnected");
+            peer.connection.close(CLOSED, b"too slow");
+        }
     }
 }
 

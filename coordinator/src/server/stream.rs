@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use packfed_protocol::quic::{ReadError, read_piece, write_message, write_piece};
+use packfed_protocol::quic::{self, ReadError, read_piece, write_message, write_piece};
 use packfed_protocol::{
     Frame, FrameError, FrameHeader, FrameType, HEADER_BYTES, Message, Prefix, Rejection, RejectionCode,
 };
@@ -98,13 +98,24 @@ pub(super) async fn read_payload(
     }
 }
 
-/// Writes the rest of a payload and waits until the peer has it. Whether that went fast enough.
+/// How the writing of a payload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// The peer has everything.
+    Whole,
+    /// The peer wants no more of it, or is gone.
+    Stopped,
+    /// The peer is slower than the shell bears.
+    TooSlow,
+}
+
+/// Writes the rest of a payload and waits until the peer has it.
 pub(super) async fn write_payload(
     send: &mut quinn::SendStream,
     mut rest: Bytes,
     frame: FrameType,
     shared: &Shared,
-) -> bool {
+) -> Written {
     let bytes = u64::try_from(rest.len()).unwrap_or(u64::MAX);
     let all = async {
         loop {
@@ -112,21 +123,22 @@ pub(super) async fn write_payload(
             match tokio::time::timeout(shared.frame_time, write_piece(send, &mut rest)).await {
                 Ok(Ok(0)) => break,
                 Ok(Ok(bytes)) => shared.traffic.down(frame, bytes),
-                Ok(Err(_)) | Err(_) => return false,
+                Ok(Err(_)) => return Written::Stopped,
+                Err(_) => return Written::TooSlow,
             }
         }
-        send.finish().is_ok() && matches!(send.stopped().await, Ok(None))
+        // `None` is the peer's word that it has everything.
+        match (send.finish(), send.stopped().await) {
+            (Ok(()), Ok(None)) => Written::Whole,
+            _ => Written::Stopped,
+        }
     };
-    tokio::time::timeout(shared.payload_time(bytes), all).await.unwrap_or(false)
+    tokio::time::timeout(shared.payload_time(bytes), all).await.unwrap_or(Written::TooSlow)
 }
 
 /// Refuses bytes after all that a stream has to carry.
 pub(super) async fn read_end(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<(), ReadError> {
-    let mut byte = [0];
-    match in_time(shared.frame_time, async { Ok(recv.read(&mut byte).await?) }).await? {
-        None => Ok(()),
-        Some(_) => Err(bad(RejectionCode::LeftOver, "the stream goes on after its end")),
-    }
+    in_time(shared.frame_time, quic::read_end(recv)).await
 }
 
 /// Writes a message; whether it was taken in time.

@@ -189,6 +189,29 @@ async fn a_payload_that_nobody_was_told_of_is_not_there() {
 }
 
 #[tokio::test]
+async fn who_lets_go_of_a_catch_up_fetches_the_rest_over_the_same_connection() {
+    in_time(async {
+        let file = large(1, 2);
+        let serving = Serving::start(&file, 2);
+        let mut workers = fleet(1, &serving).await;
+        round(&mut workers).await;
+
+        let mut late = Worker::connect(1, &serving).await;
+        late.check_in().await;
+        let offer = late.hear_offer().await;
+        let mut prefix = Prefix::new(offer.body);
+        // The stream is let go of half-way, and again when everything is there but its end may not be.
+        for until in [5_000, offer.body.bytes, offer.body.bytes] {
+            late.fetch(&mut prefix, until).await.unwrap();
+        }
+        late.apply(&offer.complete(prefix.finish().unwrap()).unwrap());
+        assert!(late.connection.close_reason().is_none());
+        serving.stopped().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_does_not_fetch_or_send_is_dropped_and_goes_on_later() {
     in_time(async {
         let mut file = large(1, 2);

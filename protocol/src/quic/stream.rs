@@ -82,6 +82,21 @@ pub async fn read_piece(recv: &mut quinn::RecvStream, prefix: &mut Prefix) -> Re
     }
 }
 
+/// Reads the end of a stream that has nothing more to carry. Whoever lets go of a stream before its end
+/// tells the peer to stop, though everything may be there.
+///
+/// # Errors
+/// [`ReadError::BadFrame`] if the stream goes on, [`ReadError::Lost`] if its end cannot come any more.
+pub async fn read_end(recv: &mut quinn::RecvStream) -> Result<(), ReadError> {
+    match recv.read_chunk(1, true).await? {
+        None => Ok(()),
+        Some(_) => {
+            let detail = "the stream goes on after its end";
+            Err(ReadError::BadFrame(Rejection::new(RejectionCode::LeftOver, detail)))
+        }
+    }
+}
+
 /// Writes the next bytes of what is left of a payload, and says how many; 0 when nothing is left.
 ///
 /// # Errors

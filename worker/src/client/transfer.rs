@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use packfed_protocol::quic::{self, QuicError, read_message, read_piece, write_message, write_piece};
+use packfed_protocol::quic::{self, QuicError, read_end, read_message, read_piece, write_message, write_piece};
 use packfed_protocol::{CatchUp, CatchUpOffer, Fetch, Limits, Message, Prefix, Signed};
 use tokio::time::timeout;
 
@@ -109,6 +109,7 @@ async fn go_on(connection: &quinn::Connection, slot: &mut Option<Partial>) -> Re
         other => return Err(ClientError::Answer { expected: "resume", found: format!("{other:?}") }),
     }
     while in_time(PIECE_TIMEOUT, "a piece of a catch-up", read_piece(&mut recv, prefix)).await?? > 0 {}
+    in_time(PIECE_TIMEOUT, "the end of a catch-up", read_end(&mut recv)).await??;
     let Partial { offer, prefix } = slot.take().expect("it was there before");
     let body = prefix.finish().map_err(quic::ReadError::from)?;
     offer.complete(body).ok_or(ClientError::Answer { expected: "the announced body", found: "another".into() })
