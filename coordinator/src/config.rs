@@ -17,7 +17,9 @@ use thiserror::Error;
 
 use crate::audit::AuditPolicy;
 use crate::optimizer::ServerOptimizer;
+use crate::pace::Pace;
 use crate::plan::{PlanError, RunPlan};
+use crate::strikes::Strikes;
 
 mod aggregation;
 mod audit;
@@ -51,6 +53,12 @@ pub struct CoordinatorFile {
     pub training: TrainingTable,
     /// Workers to wait for before a cohort is drawn.
     pub selection: SelectionTable,
+    /// When workers come back that are not needed.
+    #[serde(default)]
+    pub pace: Pace,
+    /// What misbehaviour leads to.
+    #[serde(default)]
+    pub strikes: Strikes,
     /// Updates to wait for.
     pub reporting: ReportingTable,
     /// How accepted updates become one delta. Default the mean.
@@ -76,7 +84,8 @@ impl CoordinatorFile {
     /// A file for this run, with the default limits and neither audit log nor metrics.
     #[must_use]
     pub fn new(listen: SocketAddr, identity: PathBuf, store: PathBuf, run: RunConfig) -> Self {
-        let RunConfig { run, layers, training, selection, reporting, aggregation, buffered, server_optimizer } = run;
+        let RunConfig { pace, strikes, reporting, aggregation, buffered, server_optimizer, .. } = run;
+        let RunConfig { run, layers, training, selection, .. } = run;
         let limits = ShellLimits::default();
         Self {
             listen,
@@ -86,6 +95,8 @@ impl CoordinatorFile {
             layers,
             training,
             selection,
+            pace,
+            strikes,
             reporting,
             aggregation,
             buffered,
@@ -120,6 +131,8 @@ impl CoordinatorFile {
             layers: self.layers.clone(),
             training: self.training,
             selection: self.selection,
+            pace: self.pace,
+            strikes: self.strikes,
             reporting: self.reporting,
             aggregation: self.aggregation,
             buffered: self.buffered,

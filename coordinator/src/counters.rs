@@ -18,6 +18,8 @@ pub struct Counters {
     pub rejected: BTreeMap<String, u64>,
     /// Other messages that were refused, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Workers suspended for what they sent.
+    pub suspended: u64,
     /// Rounds committed.
     pub committed: u64,
     /// Rounds abandoned, by reason.

@@ -23,8 +23,10 @@ use crate::status::{Status, StatusStage};
 
 mod arrivals;
 mod buffering;
+mod holding;
 mod phases;
 mod sending;
+mod standing;
 
 /// Everything that decides; see the module.
 #[derive(Clone, Debug)]
@@ -153,13 +155,18 @@ impl Engine {
         // What is overdue ends first: an event at or after a deadline belongs to what comes next.
         self.advance(now, &mut effects);
         match event {
-            Event::Enroll { worker, enroll } => self.enroll(worker, &enroll, &mut effects),
+            Event::Enroll { worker, enroll } => self.enroll(worker, &enroll, now, &mut effects),
             Event::CheckIn { worker, check_in } => self.check_in(worker, &check_in, now, &mut effects),
-            Event::Update { ticket, update } => self.update(ticket, &update, &mut effects),
-            Event::BadUpdate { ticket, rejection } => {
+            Event::Update { ticket, update } => self.update(ticket, &update, now, &mut effects),
+            Event::BadUpdate { ticket, worker, rejection } => {
+                self.strike(&worker, rejection.code, now, &mut effects);
                 self.verdict(ticket, NO_ROUND, Outcome::Rejected(rejection), &mut effects);
             }
-            Event::BadMessage { worker, rejection } => self.refuse(worker, rejection, &mut effects),
+            Event::BadMessage { worker, rejection } => {
+                self.strike(&worker, rejection.code, now, &mut effects);
+                self.refuse(worker, rejection, &mut effects);
+            }
+            Event::Stand { worker, standing } => self.stand(worker, standing, now, &mut effects),
             Event::Disconnected { worker } => {
                 self.idle.remove(&worker);
             }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::aggregation::{Aggregated, AggregationTask};
 use crate::head::HeadRecord;
 use crate::plan::Training;
-use crate::registry::Member;
+use crate::registry::{self, Member, Standing};
 
 /// Names the stream on which an update came, so that its verdict finds the way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +43,8 @@ pub enum Event {
     BadUpdate {
         /// Where its verdict goes.
         ticket: Ticket,
+        /// Who sent it, as the transport proved it.
+        worker: WorkerId,
         /// Why.
         rejection: Rejection,
     },
@@ -64,6 +66,13 @@ pub enum Event {
         round: Round,
         /// What it came to; a fault is told in words.
         result: Box<Result<Aggregated, String>>,
+    },
+    /// The operator gives a worker another standing.
+    Stand {
+        /// Whom.
+        worker: WorkerId,
+        /// Which.
+        standing: Standing,
     },
     /// Time has passed.
     Tick,
@@ -108,6 +117,8 @@ pub enum Write {
         /// The token that is used up.
         token: Digest,
     },
+    /// What is known of enrolled workers changed.
+    Members(Vec<registry::Entry>),
     /// A round was opened, or an open one has another cohort or deadline.
     Open(OpenRound),
     /// An update was accepted.

@@ -34,10 +34,10 @@ impl MemoryStore {
     fn put(&mut self, write: &Write) {
         match write {
             Write::Enroll { worker, member, token } => {
-                let (mut members, mut tokens) = (self.registry.members().clone(), self.registry.tokens().clone());
-                members.insert(*worker, member.clone());
-                tokens.remove(token);
-                self.registry = Registry::new(members, tokens);
+                self.registry.admit(*worker, member.clone(), token);
+            }
+            Write::Members(entries) => {
+                entries.iter().for_each(|(worker, member)| self.registry.put(*worker, member.clone()));
             }
             Write::Open(open) => self.open_round(open),
             Write::Accept { round, worker, frame } => {

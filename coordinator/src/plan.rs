@@ -10,9 +10,12 @@ use packfed_protocol::{Digest, LAYERS_MAX, LayerPlan, LocalOptimizer, Plan, RunI
 use thiserror::Error;
 
 use crate::aggregation::{Aggregation, Rule};
+use crate::eligibility::Eligibility;
 use crate::head::HeadPlan;
 use crate::optimizer::ServerOptimizer;
+use crate::pace::Pace;
 use crate::staleness::StalenessWeight;
+use crate::strikes::Strikes;
 
 /// How many are waited for, how few will do, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,12 @@ pub struct RawPlan {
     pub training: Training,
     /// Workers to wait for before a cohort is drawn.
     pub selection: Phase,
+    /// Who may be drawn.
+    pub eligibility: Eligibility,
+    /// When those come back that are not needed.
+    pub pace: Pace,
+    /// What misbehaviour leads to.
+    pub strikes: Strikes,
     /// Updates to wait for.
     pub reporting: Phase,
     /// Workers drawn beyond the reporting goal, so that stragglers need not be waited for.
@@ -320,9 +329,19 @@ fn check_numbers(raw: &RawPlan) -> Result<(), PlanError> {
     check_phase(["selection goal", "selection min", "selection timeout_ms"], &raw.selection)?;
     check_phase(["reporting goal", "reporting min", "reporting timeout_ms"], &raw.reporting)?;
     raw.aggregation.check(&raw.reporting)?;
+    raw.eligibility.check_bounds()?;
+    raw.strikes.check()?;
+    raw.pace.check(held_min(raw))?;
     let drawn = f64::from(raw.reporting.goal) + f64::from(raw.over_selection);
     range("selection goal", f64::from(raw.selection.goal), drawn..=1e6)?;
     range("selection min", f64::from(raw.selection.min), f64::from(raw.reporting.min)..=1e6)
+}
+
+/// Workers that have to be held at once, so that nobody who is needed is sent away: in a buffered run those who may be
+/// at work, beside those whose update of the same version waits.
+fn held_min(raw: &RawPlan) -> u64 {
+    let buffered = raw.buffered.map_or(0, |buffered| buffered.concurrency.saturating_add(raw.reporting.goal));
+    raw.selection.goal.max(buffered).into()
 }
 
 fn check_phase([goal, min, timeout_ms]: [&'static str; 3], phase: &Phase) -> Result<(), PlanError> {
@@ -356,6 +375,9 @@ pub(crate) mod tests {
             examples_max: 100,
             training: Training::adam(10, 8, 0.1),
             selection: Phase { goal: 3, min: 2, timeout_ms: 1_000 },
+            eligibility: Eligibility::ANYBODY,
+            pace: Pace::DEFAULT,
+            strikes: Strikes { suspend_at: 3, suspended_ms: 2_000 },
             reporting: Phase { goal: 3, min: 2, timeout_ms: 5_000 },
             over_selection: 0,
             aggregation: Aggregation::MEAN,
@@ -388,6 +410,9 @@ pub(crate) mod tests {
             RunPlan::new(raw).unwrap_err().to_string()
         };
         assert_eq!(error(|raw| raw.reporting.min = 4), "reporting min is 4, allowed is 1 to 3");
+        assert_eq!(error(|raw| raw.pace.held_max = 2), "pace held_max is 2, allowed is 3 to 1000000");
+        assert!(error(|raw| raw.strikes.suspended_ms = u64::MAX).starts_with("strikes suspended_ms is 1844"));
+        assert!(error(|raw| raw.eligibility.separation_ms = u64::MAX).starts_with("selection separation_ms is 1844"));
         assert_eq!(error(|raw| raw.over_selection = 1), "selection goal is 3, allowed is 4 to 1000000");
         assert_eq!(
             error(|raw| raw.training.learning_rate = f32::NAN),

@@ -28,7 +28,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefin
 
 use crate::event::{Commit, OpenRound, Stored, Write};
 use crate::plan::RunPlan;
-use crate::registry::Registry;
+use crate::registry::{Member, Registry};
 use crate::store::{Claim, Store, StoreError, copy_part};
 
 mod mark;
@@ -47,7 +47,7 @@ const MEMBERS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("members
 const TOKENS: TableDefinition<&[u8; 32], ()> = TableDefinition::new("tokens");
 
 /// What is in the tables; another number is another program's file.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// A run in a file.
 #[derive(Debug)]
@@ -310,10 +310,12 @@ impl Store for RedbStore {
 fn put(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Error> {
     match write {
         Write::Enroll { worker, member, token } => {
-            let member = sealed("members", &worker.0, &wire::to_bytes(member));
-            transaction.open_table(MEMBERS)?.insert(&worker.0, member.as_slice())?;
+            put_member(transaction, worker, member)?;
             transaction.open_table(TOKENS)?.remove(&token.0)?;
             Ok(())
+        }
+        Write::Members(entries) => {
+            entries.iter().try_for_each(|(worker, member)| put_member(transaction, worker, member))
         }
         Write::Open(open) => put_round(transaction, open),
         Write::Accept { round, worker, frame } => {
@@ -327,6 +329,12 @@ fn put(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Error>
         }
         Write::Commit(commit) => put_commit(transaction, commit),
     }
+}
+
+fn put_member(transaction: &WriteTransaction, worker: &WorkerId, member: &Member) -> Result<(), redb::Error> {
+    let member = sealed("members", &worker.0, &wire::to_bytes(member));
+    transaction.open_table(MEMBERS)?.insert(&worker.0, member.as_slice())?;
+    Ok(())
 }
 
 fn put_meta<T: serde::Serialize>(transaction: &WriteTransaction, name: &str, value: &T) -> Result<(), redb::Error> {

@@ -132,7 +132,7 @@ enum Arrival {
     /// It said something on its control stream.
     Said { from: Sender, said: control::Said },
     /// An update came, or what should have been one.
-    Update { update: Result<Verified, Rejection>, verdict: oneshot::Sender<Verdict> },
+    Update { worker: WorkerId, update: Result<Verified, Rejection>, verdict: oneshot::Sender<Verdict> },
     /// The connection will say no more.
     Gone { from: Sender },
     /// The operator asks.

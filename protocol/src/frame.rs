@@ -27,7 +27,7 @@ pub const HEADER_BYTES: usize = 8;
 pub const MAGIC: [u8; 2] = *b"PF";
 
 /// The version of the protocol that this crate speaks: the third byte of every frame.
-pub const PROTOCOL_VERSION: u8 = 4;
+pub const PROTOCOL_VERSION: u8 = 5;
 
 /// What a frame carries.
 ///
@@ -64,11 +64,13 @@ pub enum FrameType {
     Status = 0x18,
     /// Coordinator to worker: a payload goes on from here.
     Resume = 0x1a,
+    /// Coordinator to worker: nothing for now, come back then.
+    ComeBack = 0x1b,
 }
 
 impl FrameType {
     /// Every type, in the order of the numbers.
-    pub const ALL: [FrameType; 14] = [
+    pub const ALL: [FrameType; 15] = [
         FrameType::Enroll,
         FrameType::CheckIn,
         FrameType::Update,
@@ -83,6 +85,7 @@ impl FrameType {
         FrameType::Refused,
         FrameType::Status,
         FrameType::Resume,
+        FrameType::ComeBack,
     ];
 
     /// The number on the wire.
@@ -112,6 +115,7 @@ impl FrameType {
             FrameType::Refused => "refused",
             FrameType::Status => "status",
             FrameType::Resume => "resume",
+            FrameType::ComeBack => "come-back",
         }
     }
 }

@@ -15,12 +15,12 @@ mod verdict;
 
 pub use assignment::{Assignment, LaneScales, LocalOptimizer};
 pub use catch_up::{CatchUp, CatchUpOffer};
-pub use check_in::CheckIn;
+pub use check_in::{CheckIn, Conditions};
 pub use enroll::{Enroll, Enrolled};
 pub use plan::{LayerPlan, Plan};
 pub use status::Status;
 pub use transfer::{Fetch, Resume};
-pub use verdict::{Finished, Outcome, Refused, Verdict};
+pub use verdict::{ComeBack, Finished, Outcome, Refused, Verdict};
 
 use crate::frame::{self, FrameError, FrameHeader, FrameType, HEADER_BYTES};
 use crate::limits::Limits;
@@ -59,6 +59,8 @@ pub enum Message {
     Status(Status),
     /// Coordinator to worker: a payload goes on from here.
     Resume(Resume),
+    /// Coordinator to worker: nothing for now, come back then.
+    ComeBack(ComeBack),
 }
 
 /// What a message with a payload says beforehand.
@@ -113,6 +115,7 @@ impl Frame {
             FrameType::Refused => Message::Refused(Refused::decode(body)?),
             FrameType::Status => Message::Status(wire::from_bytes(body)?),
             FrameType::Resume => Message::Resume(wire::from_bytes(body)?),
+            FrameType::ComeBack => Message::ComeBack(ComeBack::decode(body)?),
         }))
     }
 }
@@ -169,6 +172,7 @@ impl Message {
             Message::Refused(_) => FrameType::Refused,
             Message::Status(_) => FrameType::Status,
             Message::Resume(_) => FrameType::Resume,
+            Message::ComeBack(_) => FrameType::ComeBack,
         }
     }
 
@@ -192,6 +196,7 @@ impl Message {
             Message::Refused(refused) => wire::append(refused, body),
             Message::Status(status) => wire::append(status, body),
             Message::Resume(resume) => wire::append(resume, body),
+            Message::ComeBack(come_back) => wire::append(come_back, body),
         })
     }
 
@@ -211,7 +216,8 @@ impl Message {
             | Message::Finished(_)
             | Message::Refused(_)
             | Message::Status(_)
-            | Message::Resume(_) => &[],
+            | Message::Resume(_)
+            | Message::ComeBack(_) => &[],
         }
     }
 

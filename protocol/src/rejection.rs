@@ -65,10 +65,18 @@ rejection_codes! {
     PayloadDigest = 11, "payload-digest";
     /// The key does not stand in the registry.
     UnknownWorker = 12, "unknown-worker";
-    /// The key stands in the registry, but may not take part.
+    /// The key stands in the registry, but may not take part for now.
     Suspended = 13, "suspended";
     /// The enrolment token is unknown or was used.
     BadToken = 14, "bad-token";
+    /// The key stands in the registry, but may never take part again.
+    Revoked = 15, "revoked";
+    /// The worker does not state what the run requires of one.
+    Ineligible = 16, "ineligible";
+    /// The worker took part a short while ago.
+    TooSoon = 17, "too-soon";
+    /// The run has enough workers for now.
+    NotNeeded = 18, "not-needed";
     /// It is for another run.
     WrongRun = 20, "wrong-run";
     /// It is for another round.
@@ -211,7 +219,10 @@ mod tests {
     #[test]
     fn numbers_stand_for_ever() {
         let numbers: Vec<u16> = RejectionCode::ALL.iter().map(|code| code.number()).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]);
+        assert_eq!(
+            numbers,
+            [1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
+        );
     }
 
     #[test]

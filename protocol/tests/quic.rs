@@ -7,9 +7,9 @@ use packfed_protocol::quic::{
     write_piece,
 };
 use packfed_protocol::{
-    CheckIn, Digest, Enroll, Fetch, Frame, FrameHeader, FrameType, HEADER_BYTES, Identity, LaneClips, Limits, Message,
-    Offer, Outcome, Payload, PayloadId, Prefix, RejectionCode, Round, RunId, Signed, Status, Token, UpdateHeader,
-    UpdateOffer, Verdict, Version, WorkerId,
+    CheckIn, Conditions, Digest, Enroll, Fetch, Frame, FrameHeader, FrameType, HEADER_BYTES, Identity, LaneClips,
+    Limits, Message, Offer, Outcome, Payload, PayloadId, Prefix, RejectionCode, Round, RunId, Signed, Status, Token,
+    UpdateHeader, UpdateOffer, Verdict, Version, WorkerId,
 };
 
 const COORDINATOR_SEED: [u8; 32] = [1; 32];
@@ -58,7 +58,7 @@ fn enroll() -> Message {
 
 fn check_in() -> Message {
     let (run, version, digest) = (RunId([3; 16]), Version(6), Digest([4; 32]));
-    Message::CheckIn(CheckIn { run, version, digest, examples: 120, planned: false })
+    Message::CheckIn(CheckIn { run, version, digest, examples: 120, conditions: Conditions::ALL, planned: false })
 }
 
 /// An update of 64 KiB: more than one packet.
@@ -302,7 +302,7 @@ async fn a_stream_that_ends_within_a_frame_is_truncated() {
 #[tokio::test]
 async fn what_is_no_frame_is_told_so() {
     assert_eq!(rejection_code(read_raw(b"GET / HTTP/1.1").await), RejectionCode::Malformed);
-    assert_eq!(rejection_code(read_raw(b"PF\x04\x05\0\0\0\0").await), RejectionCode::UnknownType);
+    assert_eq!(rejection_code(read_raw(b"PF\x05\x05\0\0\0\0").await), RejectionCode::UnknownType);
 }
 
 #[tokio::test]

@@ -123,6 +123,8 @@ mod tests {
         AggregationTable, LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
     };
     use packfed_coordinator::optimizer::ServerOptimizer;
+    use packfed_coordinator::pace::Pace;
+    use packfed_coordinator::strikes::Strikes;
     use packfed_protocol::{Digest, Round, UpdateHeader, Version};
 
     use super::*;
@@ -153,7 +155,9 @@ mod tests {
             run,
             layers: vec![layer],
             training: TrainingTable::adam(1, 1, 0.1),
-            selection: SelectionTable { goal: phase.0, min: phase.1, timeout_ms: phase.2 },
+            selection: SelectionTable::of(phase.0, phase.1, phase.2),
+            pace: Pace::DEFAULT,
+            strikes: Strikes::DEFAULT,
             reporting: ReportingTable { goal: phase.0, min: phase.1, timeout_ms: phase.2, over_selection: 0 },
             buffered: None,
             aggregation: AggregationTable::default(),

@@ -15,17 +15,17 @@ pub fn at_coordinator(worker: WorkerId, frame: &[u8], ticket: Option<Ticket>) ->
         (Ok(Message::CheckIn(check_in)), None) => EngineEvent::CheckIn { worker, check_in },
         (Ok(Message::Update(signed)), Some(ticket)) => match signed.verify(&worker) {
             Ok(update) => EngineEvent::Update { ticket, update },
-            Err(rejection) => EngineEvent::BadUpdate { ticket, rejection },
+            Err(rejection) => EngineEvent::BadUpdate { ticket, worker, rejection },
         },
         (Ok(other), ticket) => {
             let detail = format!("a {} has no place here", other.frame_type());
             let rejection = Rejection::new(RejectionCode::Unexpected, detail);
             match ticket {
-                Some(ticket) => EngineEvent::BadUpdate { ticket, rejection },
+                Some(ticket) => EngineEvent::BadUpdate { ticket, worker, rejection },
                 None => EngineEvent::BadMessage { worker, rejection },
             }
         }
-        (Err(rejection), Some(ticket)) => EngineEvent::BadUpdate { ticket, rejection },
+        (Err(rejection), Some(ticket)) => EngineEvent::BadUpdate { ticket, worker, rejection },
         (Err(rejection), None) => EngineEvent::BadMessage { worker, rejection },
     }
 }

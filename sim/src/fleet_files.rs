@@ -17,6 +17,7 @@ use packfed_coordinator::config::{CoordinatorFile, RunConfig};
 use packfed_coordinator::redb_store::RedbStore;
 use packfed_coordinator::registry::{Registry, token_digest};
 use packfed_protocol::{CoordinatorId, Identity, Token};
+use packfed_worker::conditions::ConditionsConfig;
 use packfed_worker::config::{DataConfig, LimitsConfig, ModelConfig, WorkerConfig};
 use packfed_worker::idx::{write_images, write_labels};
 
@@ -93,6 +94,7 @@ pub fn write_worker(
         data: Some(data),
         texts: None,
         limits: LimitsConfig::default(),
+        conditions: ConditionsConfig::default(),
     };
     let path = own.join("worker.toml");
     write(&path, toml::to_string(&config)?.as_bytes())?;

@@ -5,6 +5,8 @@ use packfed_coordinator::config::{
     AggregationTable, LayerTable, ProfileName, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
 };
 use packfed_coordinator::optimizer::ServerOptimizer;
+use packfed_coordinator::pace::Pace;
+use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::{Digest, Identity};
 use packfed_worker::mlp::{Dense, Mlp};
 
@@ -98,7 +100,9 @@ pub fn digits_run(options: &Options, base: &Mlp, base_digest: Digest) -> RunConf
         },
         layers: base.layers.iter().enumerate().map(layer).collect(),
         training: TrainingTable::adam(STEPS, BATCH, LEARNING_RATE),
-        selection: SelectionTable { goal: options.workers, min: options.cohort, timeout_ms: SELECTION_MS },
+        selection: SelectionTable::of(options.workers, options.cohort, SELECTION_MS),
+        pace: Pace::DEFAULT,
+        strikes: Strikes::DEFAULT,
         reporting: ReportingTable {
             goal: options.cohort,
             min: options.cohort.div_ceil(2),

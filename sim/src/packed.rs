@@ -154,7 +154,7 @@ fn fleet<T: FederatedTask>(task: &T, options: &Options, plan: RunPlan, devices: 
     let mut members = Vec::new();
     let mut enrolled = std::collections::BTreeMap::new();
     for (n, (identity, local)) in options.identities().into_iter().zip(task.workers()).enumerate() {
-        enrolled.insert(identity.id(), Member { name: format!("worker-{n}"), standing: Standing::Admitted });
+        enrolled.insert(identity.id(), Member::new(format!("worker-{n}"), Standing::Admitted));
         let (session, effects) = Session::new(identity, run, base_digest, local.examples(), start);
         members.push((session, effects, local));
     }

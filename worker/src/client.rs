@@ -19,7 +19,9 @@ use packfed_protocol::{
 };
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
 
+use crate::conditions::ConditionsConfig;
 use crate::machine::Machine;
 use crate::session::{Effect, Ending, Event, Session};
 use crate::task::LocalTask;
@@ -97,7 +99,8 @@ pub struct Ended {
     pub model: Option<(Seed, Arc<State>)>,
 }
 
-/// Takes part in a run until it is finished, reconnecting as often as it takes; trains on `machine`.
+/// Takes part in a run until it is finished, reconnecting as often as it takes; trains on `machine`, whose state is
+/// what `conditions` say.
 ///
 /// # Errors
 /// If this worker cannot take part, or `shutdown` ends first.
@@ -107,11 +110,17 @@ pub async fn run(
     base: Digest,
     task: impl LocalTask + Clone + 'static,
     machine: Machine,
+    conditions: ConditionsConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, ClientError> {
     let quic = quic::client(&address.identity)?;
-    let (session, effects) = Session::new(address.identity.clone(), run, base, task.examples(), now());
+    let (mut session, mut effects) = Session::new(address.identity.clone(), run, base, task.examples(), now());
+    effects.extend(session.handle(Event::Conditions(conditions.now()), now()));
     let (inputs, inbox) = mpsc::channel(QUEUE);
+    let mut watch = JoinSet::new();
+    if conditions.may_change() {
+        watch.spawn(watch_conditions(conditions, inputs.clone()));
+    }
     let partial = Arc::default();
     let mut owner = Owner { session, task, machine, quic, address, link: None, links: 0, inputs, partial };
     let ending = tokio::select! {
@@ -124,8 +133,20 @@ pub async fn run(
     Ok(Ended { ending: ending?, model: owner.session.model() })
 }
 
+/// Tells the session again and again which state the machine is in, until nobody wants to know.
+async fn watch_conditions(conditions: ConditionsConfig, inputs: mpsc::Sender<Input>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if inputs.send(Input::Session(Event::Conditions(conditions.now()))).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Inputs that may wait for the owner.
 const QUEUE: usize = 64;
+/// How often the machine's state is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How long one message may take to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -240,7 +261,9 @@ impl<T: LocalTask + Clone + 'static> Owner<T> {
     }
 
     fn connect(&mut self, time: Timestamp) {
-        self.link = None;
+        if let Some((connection, _)) = self.link.take() {
+            connection.close(0u32.into(), b"comes back later");
+        }
         self.links += 1;
         let (number, inputs) = (self.links, self.inputs.clone());
         let (quic, address) = (self.quic.clone(), self.address.clone());

@@ -11,6 +11,7 @@ use packfed_protocol::{CoordinatorId, RunId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::conditions::ConditionsConfig;
 use crate::data::BadLines;
 use crate::machine::Budgets;
 
@@ -41,6 +42,9 @@ pub struct WorkerConfig {
     /// What this machine gives to training.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// The state that this machine is in.
+    #[serde(default)]
+    pub conditions: ConditionsConfig,
 }
 
 /// `[limits]`.

@@ -10,6 +10,7 @@
 pub mod adapted;
 pub mod adopted;
 pub mod client;
+pub mod conditions;
 pub mod config;
 pub mod data;
 pub mod examples;

@@ -8,6 +8,8 @@
 //!                           └──── check-in ◄──────────────────────────────┴────────┘
 //! ```
 //!
+//! Who checks in is assigned at once, later or told to come back: then it leaves, and connects again at that time.
+//!
 //! Whether there is a connection is a second, independent fact: training goes on without one, and an
 //! update that could not be delivered is sent again over the next. The session names no socket, file,
 //! clock or random generator, and does not know how training works.
@@ -16,8 +18,8 @@ use std::sync::Arc;
 
 use packfed_codec::{Encoder, Scales, Seed, State, Window};
 use packfed_protocol::{
-    Assignment, CheckIn, Digest, Finished, Identity, LaneClips, Message, Outcome, Rejection, RejectionCode, Round,
-    RunId, Signed, Timestamp, UpdateHeader, Verdict, Version, WorkerId,
+    Assignment, CheckIn, ComeBack, Conditions, Digest, Finished, Identity, LaneClips, Message, Outcome, Rejection,
+    RejectionCode, Round, RunId, Signed, Timestamp, UpdateHeader, Verdict, Version, WorkerId,
 };
 use thiserror::Error;
 
@@ -33,6 +35,8 @@ pub enum Event {
     Connected,
     /// The connection is gone, or could not be made.
     Disconnected,
+    /// The machine is in this state now. As long as nothing is said of it, it is there for nothing else.
+    Conditions(Conditions),
     /// The coordinator said something on the control stream.
     Message(Box<Message>),
     /// Training of a round ended; a fault is told in words.
@@ -51,7 +55,7 @@ pub enum Event {
 /// Something to be done.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Connect at this time, not before.
+    /// Connect at this time, not before; a connection that stands is given up at once.
     Connect(Timestamp),
     /// Send on the control stream.
     Send(Message),
@@ -120,6 +124,9 @@ pub struct Session {
     plan: Option<(Adopted, Replica)>,
     phase: Phase,
     online: bool,
+    conditions: Conditions,
+    /// Milliseconds that it waits if it finds nobody, by what it was told when it was last sent away; 0 once it had work.
+    again_ms: u64,
     /// Connections lost or refused since one last did some good.
     failures: u32,
     /// Catch-ups in a row that did not lead to the head.
@@ -130,6 +137,10 @@ pub struct Session {
 const BACKOFF_FIRST_MS: u64 = 250;
 /// Longest delay of a reconnection, in milliseconds.
 const BACKOFF_MAX_MS: u64 = 30_000;
+/// Longest that a worker stays away because it is told to, in milliseconds: a year.
+const AWAY_MAX_MS: u64 = 366 * 24 * 3_600_000;
+/// Longest that a worker waits when it finds nobody, in milliseconds: two days.
+const AGAIN_MAX_MS: u64 = 48 * 3_600_000;
 /// Catch-ups in a row that may fail before the session gives up.
 const DIVERGED_MAX: u32 = 3;
 
@@ -167,6 +178,8 @@ impl Session {
             plan: None,
             phase: Phase::Waiting,
             online: false,
+            conditions: Conditions::ALL,
+            again_ms: 0,
             failures: 0,
             diverged: 0,
         };
@@ -198,7 +211,8 @@ impl Session {
             (Phase::Done, _) => {}
             (_, Event::Connected) => self.connected(&mut effects),
             (_, Event::Disconnected) => self.disconnected(now, &mut effects),
-            (_, Event::Message(message)) => self.message(*message, &mut effects),
+            (_, Event::Conditions(conditions)) => self.is_in(conditions, &mut effects),
+            (_, Event::Message(message)) => self.message(*message, now, &mut effects),
             (_, Event::Trained { round, result }) => self.trained(round, result, now, &mut effects),
             (_, Event::Verdict(verdict)) => self.verdict(&verdict, &mut effects),
             (Phase::Resting { until }, Event::Tick) if now >= *until => self.wait(&mut effects),
@@ -226,11 +240,26 @@ impl Session {
         effects.push(Effect::Connect(now.plus(delay)));
     }
 
-    /// Exponential, with a jitter of a half that spreads a fleet after its coordinator came back.
+    /// Exponential, with a jitter of a half that spreads a fleet after its coordinator came back. A worker that was told
+    /// to wait for longer does, the second time and later about so long, so that a fleet stays spread while nobody is
+    /// there.
     fn backoff_ms(&self) -> u64 {
         let full = BACKOFF_FIRST_MS.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX_MS);
         let seed = Seed::from_bytes(self.identity.id().0).derive("packfed/backoff/1", &[self.failures.into()]);
-        full / 2 + seed.stream().below(full / 2 + 1)
+        match self.again_ms.min(AGAIN_MAX_MS) {
+            again if again > full && self.failures == 0 => again,
+            again if again > full => again / 2 + seed.stream().below(again + 1),
+            _ => full / 2 + seed.stream().below(full / 2 + 1),
+        }
+    }
+
+    /// Says so if this worker is waiting: what it said before may have been all that kept it from being drawn, or have
+    /// let it be drawn.
+    fn is_in(&mut self, conditions: Conditions, effects: &mut Vec<Effect>) {
+        let before = std::mem::replace(&mut self.conditions, conditions);
+        if before != conditions && matches!(self.phase, Phase::Waiting) {
+            self.wait(effects);
+        }
     }
 
     /// Tells the coordinator, if it is there, that this worker is free.
@@ -245,12 +274,13 @@ impl Session {
             version: replica.map_or(Version(0), Replica::version),
             digest: replica.map_or(Digest([0; 32]), Replica::digest),
             examples: self.examples,
+            conditions: self.conditions,
             planned: self.plan.is_some(),
         };
         effects.push(Effect::Send(Message::CheckIn(check_in)));
     }
 
-    fn message(&mut self, message: Message, effects: &mut Vec<Effect>) {
+    fn message(&mut self, message: Message, now: Timestamp, effects: &mut Vec<Effect>) {
         self.failures = 0;
         match message {
             Message::Plan(plan) => match Adopted::new(&plan, self.run, self.base) {
@@ -277,6 +307,7 @@ impl Session {
             Message::Assignment(assignment) => self.assigned(assignment, effects),
             Message::Finished(finished) => self.finished(&finished, effects),
             Message::Refused(refused) => self.refused(refused.rejection, effects),
+            Message::ComeBack(come_back) => self.sent_away(&come_back, now, effects),
             other => tracing::warn!(kind = %other.frame_type(), "a message that has no place here"),
         }
     }
@@ -300,6 +331,7 @@ impl Session {
             seed: training_seed(&adopted.seed, assignment.round, &self.identity.id()),
         };
         tracing::info!(round = assignment.round.0, base = assignment.base.0, "training");
+        self.again_ms = 0;
         effects.push(Effect::Train { round: assignment.round, job: Box::new(job) });
         self.phase = Phase::Training(assignment);
     }
@@ -385,10 +417,21 @@ impl Session {
         }
     }
 
+    /// Leaves, and comes back when it is told to.
+    fn sent_away(&mut self, come_back: &ComeBack, now: Timestamp, effects: &mut Vec<Effect>) {
+        let &ComeBack { after_ms, again_ms, ref why } = come_back;
+        tracing::info!(after_ms, code = %why.code, detail = why.detail, "not needed for now");
+        if matches!(self.phase, Phase::Training(_) | Phase::Uploading(_)) {
+            effects.push(Effect::RoundOver);
+        }
+        (self.phase, self.online, self.again_ms) = (Phase::Waiting, false, again_ms);
+        effects.push(Effect::Connect(now.plus(after_ms.min(AWAY_MAX_MS))));
+    }
+
     fn refused(&mut self, rejection: Rejection, effects: &mut Vec<Effect>) {
         let ours = [
             RejectionCode::UnknownWorker,
-            RejectionCode::Suspended,
+            RejectionCode::Revoked,
             RejectionCode::WrongRun,
             RejectionCode::UnknownVersion,
         ];

@@ -14,9 +14,11 @@ use packfed_coordinator::config::{
     RunConfig, RunTable, SelectionTable, TrainingTable,
 };
 use packfed_coordinator::optimizer::ServerOptimizer;
+use packfed_coordinator::pace::Pace;
 use packfed_coordinator::redb_store::RedbStore;
 use packfed_coordinator::registry::{Member, Registry, Standing};
 use packfed_coordinator::server::now;
+use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::{Digest, Identity};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -179,7 +181,7 @@ impl Campaign {
 
     /// Writes the files that a coordinator needs; returns its configuration's path.
     fn prepare(&self, folder: &Path) -> Result<PathBuf> {
-        let member = |n| (worker(n).id(), Member { name: format!("w{n}"), standing: Standing::Admitted });
+        let member = |n| (worker(n).id(), Member::new(format!("w{n}"), Standing::Admitted));
         let registry = Registry::new((1..=self.workers).map(member).collect(), BTreeSet::new());
         drop(RedbStore::create(&folder.join("coordinator.redb"), &registry)?);
         coordinator().save(&folder.join("coordinator.key"))?;
@@ -273,7 +275,9 @@ fn file(workers: u32, rounds: u64, listen: SocketAddr) -> CoordinatorFile {
         },
         layers: vec![layer("a", 256, 256), layer("b", 32, 64)],
         training: TrainingTable::adam(10, 8, 0.1),
-        selection: SelectionTable { goal: workers, min: workers, timeout_ms: 3_600_000 },
+        selection: SelectionTable::of(workers, workers, 3_600_000),
+        pace: Pace::DEFAULT,
+        strikes: Strikes::DEFAULT,
         buffered: None,
         reporting: ReportingTable { goal: workers, min: workers, timeout_ms: 3_600_000, over_selection: 0 },
         aggregation: AggregationTable::default(),

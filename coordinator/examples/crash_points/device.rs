@@ -12,8 +12,8 @@ use packfed_codec::{Encoder, Scales, Seed, State, Window, decode_catch_up};
 use packfed_coordinator::plan::RunPlan;
 use packfed_protocol::quic::{Client, client, read_end, read_frame, read_message, read_piece, write_message};
 use packfed_protocol::{
-    Assignment, CatchUp, CatchUpOffer, CheckIn, CoordinatorId, Digest, Fetch, Frame, Identity, LaneClips, Limits,
-    Message, Offer, Outcome, Prefix, RejectionCode, Signed, UpdateHeader, Version,
+    Assignment, CatchUp, CatchUpOffer, CheckIn, Conditions, CoordinatorId, Digest, Fetch, Frame, Identity, LaneClips,
+    Limits, Message, Offer, Outcome, Prefix, RejectionCode, Signed, UpdateHeader, Version,
 };
 use tokio::sync::watch;
 
@@ -163,7 +163,7 @@ impl Device {
 
     fn check_in(&self) -> CheckIn {
         let (run, version) = (self.plan.raw().run, Version(self.version));
-        CheckIn { run, version, digest: self.digest(), examples: 50, planned: true }
+        CheckIn { run, version, digest: self.digest(), examples: 50, conditions: Conditions::ALL, planned: true }
     }
 
     fn digest(&self) -> Digest {

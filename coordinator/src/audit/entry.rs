@@ -7,11 +7,13 @@
 //!   3 enroll    time │ worker, 32 B │ frame
 //!   4 check-in  time │ worker, 32 B │ frame
 //!   5 update    time │ ticket, u64 │ frame
-//!   6 bad update    time │ ticket, u64 │ rejection
+//!   6 bad update without its worker; gone
 //!   7 bad message   time │ worker, 32 B │ rejection
 //!   8 gone      time │ worker, 32 B
 //!   9 tick      time
 //!  10 aggregated      time │ round, u64
+//!  11 bad update      time │ ticket, u64 │ worker, 32 B │ rejection
+//!  12 stand           time │ worker, 32 B │ standing: 0 admitted, 1 suspended, 2 revoked │ until when, u64
 //! ```
 //!
 //! Frames and rejections are the protocol's own bytes, so they are bounded and checked there; an update's
@@ -26,6 +28,7 @@ use packfed_protocol::{
 use thiserror::Error;
 
 use crate::event::{Event, Ticket};
+use crate::registry::Standing;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -106,7 +109,7 @@ impl Entry {
             1 => Self::Group { group: rest.number()?, version: rest.number()?, digest: Digest(rest.take()?) },
             2 => Self::End { group: rest.number()? },
             10 => Self::Aggregated { round: Round(rest.number()?) },
-            3..=9 => Self::Told(Box::new(event(kind, &mut rest)?)),
+            3..=5 | 7..=9 | 11 | 12 => Self::Told(Box::new(event(kind, &mut rest)?)),
             kind => return Err(EntryError::Kind(kind)),
         };
         if rest.0.is_empty() { Ok((now, entry)) } else { Err(EntryError::Long) }
@@ -120,10 +123,20 @@ pub(super) fn told(event: &Event, now: Timestamp) -> Vec<u8> {
         Event::Enroll { worker, enroll } => body(3, &[&worker.0, &Message::Enroll(enroll.clone()).encode()]),
         Event::CheckIn { worker, check_in } => body(4, &[&worker.0, &Message::CheckIn(check_in.clone()).encode()]),
         Event::Update { ticket, update } => body(5, &[&ticket.0.to_le_bytes(), &update.to_frame()]),
-        Event::BadUpdate { ticket, rejection } => body(6, &[&ticket.0.to_le_bytes(), &wire::to_bytes(rejection)]),
+        Event::BadUpdate { ticket, worker, rejection } => {
+            body(11, &[&ticket.0.to_le_bytes(), &worker.0, &wire::to_bytes(rejection)])
+        }
         Event::BadMessage { worker, rejection } => body(7, &[&worker.0, &wire::to_bytes(rejection)]),
         Event::Disconnected { worker } => body(8, &[&worker.0]),
         Event::Tick => body(9, &[]),
+        Event::Stand { worker, standing } => {
+            let (kind, until) = match standing {
+                Standing::Admitted => (0, 0),
+                Standing::Suspended(until) => (1, until.0),
+                Standing::Revoked => (2, 0),
+            };
+            body(12, &[&worker.0, &[kind], &until.to_le_bytes()])
+        }
         Event::Aggregated { round, result: _ } => body(10, &[&round.0.to_le_bytes()]),
     }
 }
@@ -148,12 +161,26 @@ fn event(kind: u8, rest: &mut Rest<'_>) -> Result<Event, EntryError> {
             let ticket = Ticket(rest.number()?);
             Event::Update { ticket, update: verified(rest.message()?)? }
         }
-        6 => Event::BadUpdate { ticket: Ticket(rest.number()?), rejection: rest.rejection()? },
         7 => Event::BadMessage { worker: WorkerId(rest.take()?), rejection: rest.rejection()? },
         8 => Event::Disconnected { worker: WorkerId(rest.take()?) },
         9 => Event::Tick,
+        11 => {
+            let (ticket, worker) = (Ticket(rest.number()?), WorkerId(rest.take()?));
+            Event::BadUpdate { ticket, worker, rejection: rest.rejection()? }
+        }
+        12 => Event::Stand { worker: WorkerId(rest.take()?), standing: standing(rest)? },
         kind => return Err(EntryError::Kind(kind)),
     })
+}
+
+fn standing(rest: &mut Rest<'_>) -> Result<Standing, EntryError> {
+    let ([kind], until) = (rest.take()?, rest.number()?);
+    match (kind, until) {
+        (0, 0) => Ok(Standing::Admitted),
+        (1, until) => Ok(Standing::Suspended(Timestamp(until))),
+        (2, 0) => Ok(Standing::Revoked),
+        (kind, until) => Err(EntryError::Content(format!("no standing is {kind} until {until}"))),
+    }
 }
 
 fn verified(message: Message) -> Result<Verified, EntryError> {
@@ -207,9 +234,10 @@ impl fmt::Display for Entry {
                     let (round, payload) = (header.round.0, header.payload);
                     write!(f, "update {} round {round} examples {} payload {payload}", header.worker, header.examples)
                 }
-                Event::BadUpdate { rejection, .. } => write!(f, "bad update: {rejection}"),
+                Event::BadUpdate { worker, rejection, .. } => write!(f, "bad update of {worker}: {rejection}"),
                 Event::BadMessage { worker, rejection } => write!(f, "bad message of {worker}: {rejection}"),
                 Event::Disconnected { worker } => write!(f, "gone {worker}"),
+                Event::Stand { worker, standing } => write!(f, "{worker} is {standing:?}"),
                 Event::Tick => write!(f, "tick"),
                 Event::Aggregated { round, .. } => write!(f, "aggregated round {}", round.0),
             },

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use packfed_protocol::{
-    CheckIn, Digest, Enroll, Rejection, RejectionCode, Round, RunId, Timestamp, Token, Version, WorkerId,
+    CheckIn, Conditions, Digest, Enroll, Rejection, RejectionCode, Round, RunId, Timestamp, Token, Version, WorkerId,
 };
 
 use super::*;
@@ -81,7 +81,8 @@ impl Process {
     fn check_in_all(&mut self) {
         for n in 1..4 {
             let (version, digest) = (Version(self.engine.head().version()), Digest(self.engine.head().digest().0));
-            let check_in = CheckIn { run: raw().run, version, digest, examples: 5, planned: true };
+            let check_in =
+                CheckIn { run: raw().run, version, digest, examples: 5, conditions: Conditions::ALL, planned: true };
             self.give(Event::CheckIn { worker: worker(n).id(), check_in });
         }
     }
@@ -220,7 +221,14 @@ fn an_empty_folder_is_no_log() {
 fn every_entry_is_read_as_it_was_written() {
     let worker_id = WorkerId([4; 32]);
     let rejection = Rejection::new(RejectionCode::Malformed, "a detail");
-    let check_in = CheckIn { run: raw().run, version: Version(3), digest: Digest([5; 32]), examples: 6, planned: true };
+    let check_in = CheckIn {
+        run: raw().run,
+        version: Version(3),
+        digest: Digest([5; 32]),
+        examples: 6,
+        conditions: Conditions::ALL,
+        planned: true,
+    };
     let told = |event| Entry::Told(Box::new(event));
     let entries = [
         Entry::Begin { run: RunId([1; 16]), group: 2 },
@@ -230,7 +238,7 @@ fn every_entry_is_read_as_it_was_written() {
         told(Event::Enroll { worker: worker_id, enroll: Enroll { token: Token([7; 16]), name: "ö".to_owned() } }),
         told(Event::CheckIn { worker: worker_id, check_in }),
         told(Event::Update { ticket: Ticket(8), update: update(1, 1, 0) }),
-        told(Event::BadUpdate { ticket: Ticket(9), rejection: rejection.clone() }),
+        told(Event::BadUpdate { ticket: Ticket(9), worker: worker_id, rejection: rejection.clone() }),
         told(Event::BadMessage { worker: worker_id, rejection }),
         told(Event::Disconnected { worker: worker_id }),
         told(Event::Tick),

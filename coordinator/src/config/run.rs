@@ -1,13 +1,16 @@
 //! All that shapes a run, as a file or a simulation says it.
 
 use packfed_codec::{LayerSpec, Layout, Profile, Seed};
-use packfed_protocol::{Digest, LAYER_NAME_BYTES_MAX, LocalOptimizer};
+use packfed_protocol::{Conditions, Digest, LAYER_NAME_BYTES_MAX, LocalOptimizer};
 use serde::{Deserialize, Serialize};
 
 use super::{AggregationTable, ConfigError};
+use crate::eligibility::Eligibility;
 use crate::optimizer::ServerOptimizer;
+use crate::pace::Pace;
 use crate::plan::{Buffered, Phase, PlanError, RawPlan, RunPlan, Training};
 use crate::staleness::StalenessWeight;
+use crate::strikes::Strikes;
 
 /// A run before it is checked: the tables of a file that shape it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +24,12 @@ pub struct RunConfig {
     pub training: TrainingTable,
     /// Workers to wait for before a cohort is drawn.
     pub selection: SelectionTable,
+    /// When workers come back that are not needed.
+    #[serde(default)]
+    pub pace: Pace,
+    /// What misbehaviour leads to.
+    #[serde(default)]
+    pub strikes: Strikes,
     /// Updates to wait for.
     pub reporting: ReportingTable,
     /// How accepted updates become one delta. Default the mean.
@@ -165,7 +174,7 @@ impl TrainingTable {
     }
 }
 
-/// `[selection]`: how many workers are waited for before a cohort is drawn.
+/// `[selection]`: how many workers are waited for before a cohort is drawn, and who may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelectionTable {
@@ -175,6 +184,35 @@ pub struct SelectionTable {
     pub min: u32,
     /// Milliseconds until the time-out.
     pub timeout_ms: u64,
+    /// Only workers that draw no power from a battery. Default no.
+    #[serde(default)]
+    pub charging: bool,
+    /// Only workers whose network does not cost by the byte. Default no.
+    #[serde(default)]
+    pub unmetered: bool,
+    /// Only workers whose machine nobody uses. Default no.
+    #[serde(default)]
+    pub idle: bool,
+    /// Only workers with so many examples. Default 0.
+    #[serde(default)]
+    pub examples_min: u32,
+    /// Milliseconds between two times that a worker is drawn. Default 0.
+    #[serde(default)]
+    pub separation_ms: u64,
+}
+
+impl SelectionTable {
+    /// So many workers, whoever they are.
+    #[must_use]
+    pub const fn of(goal: u32, min: u32, timeout_ms: u64) -> Self {
+        let (charging, unmetered, idle) = (false, false, false);
+        Self { goal, min, timeout_ms, charging, unmetered, idle, examples_min: 0, separation_ms: 0 }
+    }
+
+    const fn eligibility(&self) -> Eligibility {
+        let &Self { charging, unmetered, idle, examples_min, separation_ms, .. } = self;
+        Eligibility { conditions: Conditions { charging, unmetered, idle }, examples_min, separation_ms }
+    }
 }
 
 /// `[reporting]`: how many updates are waited for.
@@ -238,6 +276,9 @@ impl RunConfig {
             examples_max: self.run.examples_max,
             training: self.training.training()?,
             selection: self.selection.into(),
+            eligibility: self.selection.eligibility(),
+            pace: self.pace,
+            strikes: self.strikes,
             reporting: self.reporting.into(),
             over_selection: self.reporting.over_selection,
             aggregation: self.aggregation.aggregation()?,
@@ -274,7 +315,7 @@ impl From<BufferedTable> for Buffered {
 
 impl From<SelectionTable> for Phase {
     fn from(table: SelectionTable) -> Self {
-        let SelectionTable { goal, min, timeout_ms } = table;
+        let SelectionTable { goal, min, timeout_ms, .. } = table;
         Self { goal, min, timeout_ms }
     }
 }

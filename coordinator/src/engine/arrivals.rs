@@ -12,9 +12,9 @@ use crate::event::{Effect, Ticket, Write};
 use crate::registry::token_digest;
 
 impl Engine {
-    pub(super) fn enroll(&mut self, worker: WorkerId, enroll: &Enroll, effects: &mut Vec<Effect>) {
+    pub(super) fn enroll(&mut self, worker: WorkerId, enroll: &Enroll, now: Timestamp, effects: &mut Vec<Effect>) {
         let known = self.registry.members().contains_key(&worker);
-        match self.registry.enroll(worker, &enroll.token, &enroll.name) {
+        match self.registry.enroll(worker, &enroll.token, &enroll.name, now) {
             Ok(member) => {
                 if !known {
                     let token = token_digest(&enroll.token);
@@ -23,7 +23,7 @@ impl Engine {
                 let message = Message::Enrolled(Enrolled { run: self.plan.raw().run, worker });
                 effects.push(Effect::Send { worker, message });
             }
-            Err(rejection) => self.refuse(worker, rejection, effects),
+            Err(rejection) => self.turn_away(worker, rejection, now, effects),
         }
     }
 
@@ -33,28 +33,30 @@ impl Engine {
     }
 
     pub(super) fn check_in(&mut self, worker: WorkerId, check_in: &CheckIn, now: Timestamp, effects: &mut Vec<Effect>) {
-        if let Err(rejection) = self.may_check_in(&worker, check_in) {
-            return self.refuse(worker, rejection, effects);
+        if let Err(rejection) = self.may_check_in(&worker, check_in, now) {
+            return self.turn_away(worker, rejection, now, effects);
         }
-        if !check_in.planned {
-            effects.push(Effect::Send { worker, message: Message::Plan(self.plan.message()) });
-        }
+        self.saw(&worker, now, effects);
         let version = self.known_version(check_in);
         match &self.stage {
-            Stage::Finished => self.send_finished(worker, version, effects),
+            Stage::Finished => {
+                self.send_plan(worker, check_in, effects);
+                self.send_finished(worker, version, effects);
+            }
             Stage::Reporting(reporting) if reporting.awaits(&worker) => {
                 let assignment = reporting.open().assignment(&self.plan.raw().training, now);
+                self.send_plan(worker, check_in, effects);
                 self.send_assignment(worker, version, assignment, effects);
             }
-            Stage::Buffering(_) => self.check_in_buffered(worker, version, now, effects),
+            Stage::Buffering(_) => self.check_in_buffered(worker, check_in, now, effects),
             Stage::Reporting(_) | Stage::Aggregating(_) | Stage::Selecting { .. } => {
-                self.idle.insert(worker, version);
+                self.hold(worker, check_in, now, effects);
             }
         }
     }
 
-    pub(super) fn may_check_in(&self, worker: &WorkerId, check_in: &CheckIn) -> Result<(), Rejection> {
-        self.registry.admitted(worker)?;
+    pub(super) fn may_check_in(&self, worker: &WorkerId, check_in: &CheckIn, now: Timestamp) -> Result<(), Rejection> {
+        self.registry.admitted(worker, now)?;
         let run = self.plan.raw().run;
         if check_in.run != run {
             let detail = format!("the check-in is for run {}, this is run {run}", check_in.run);
@@ -74,11 +76,14 @@ impl Engine {
         (digest.0 == check_in.digest.0).then_some(version)
     }
 
-    pub(super) fn update(&mut self, ticket: Ticket, update: &Verified, effects: &mut Vec<Effect>) {
+    pub(super) fn update(&mut self, ticket: Ticket, update: &Verified, now: Timestamp, effects: &mut Vec<Effect>) {
         let round = update.header().round;
-        let outcome = match self.judge(update) {
+        let outcome = match self.judge(update, now) {
             Ok(outcome) => outcome,
-            Err(rejection) => Outcome::Rejected(rejection),
+            Err(rejection) => {
+                self.strike(&update.header().worker, rejection.code, now, effects);
+                Outcome::Rejected(rejection)
+            }
         };
         if outcome == Outcome::Accepted {
             let (worker, frame) = (update.header().worker, update.to_frame());
@@ -89,9 +94,9 @@ impl Engine {
     }
 
     /// What becomes of an update; if it is accepted it is in the sum.
-    pub(super) fn judge(&mut self, update: &Verified) -> Result<Outcome, Rejection> {
+    pub(super) fn judge(&mut self, update: &Verified, now: Timestamp) -> Result<Outcome, Rejection> {
         let header = update.header();
-        self.registry.admitted(&header.worker)?;
+        self.registry.admitted(&header.worker, now)?;
         let (run, layout) = (self.plan.raw().run, self.plan.layout_digest());
         if header.run != run {
             let detail = format!("the update is for run {}, this is run {run}", header.run);

@@ -8,7 +8,7 @@
 //!
 //! A worker trains a version at most once; having done so it is idle until the head moves.
 
-use packfed_protocol::{Digest, Message, Outcome, Rejection, Timestamp, Verified, WorkerId};
+use packfed_protocol::{CheckIn, Digest, Message, Outcome, Rejection, Timestamp, Verified, WorkerId};
 
 use super::phases::turn;
 use super::{Engine, Stage};
@@ -23,18 +23,21 @@ impl Engine {
     pub(super) fn check_in_buffered(
         &mut self,
         worker: WorkerId,
-        version: Option<u64>,
+        check_in: &CheckIn,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
+        let version = self.known_version(check_in);
         let Stage::Buffering(buffer) = &mut self.stage else { return };
         let head = self.head.version();
         if let Some(open) = buffer.round_of(&worker) {
             let assignment = open.assignment(&self.plan.raw().training, now);
             if open.base == head {
+                self.send_plan(worker, check_in, effects);
                 return self.send_assignment(worker, version, assignment, effects);
             }
             if Some(open.base) == version {
+                self.send_plan(worker, check_in, effects);
                 return effects.push(Effect::Send { worker, message: Message::Assignment(assignment) });
             }
             if let Some(open) = buffer.withdraw(&worker) {
@@ -42,7 +45,7 @@ impl Engine {
                 effects.push(Effect::Store(written(open)));
             }
         }
-        self.idle.insert(worker, version);
+        self.hold(worker, check_in, now, effects);
     }
 
     /// What becomes of an update; if it is accepted it is in its round's sum.
@@ -105,6 +108,7 @@ impl Engine {
         tracing::info!(round = round.0, base, workers = drawn.len(), "assigned");
         self.next_round = self.next_round.max(round.next());
         let assignment = open.assignment(&raw.training, now);
+        self.drew(&drawn, now, effects);
         effects.push(Effect::Store(Write::Open(open)));
         for worker in drawn {
             let version = self.idle.remove(&worker).flatten();

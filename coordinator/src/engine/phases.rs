@@ -58,6 +58,7 @@ impl Engine {
         };
         tracing::info!(round = open.round.0, cohort = open.cohort.len(), base = open.base, "round opened");
         self.next_round = self.next_round.next();
+        self.drew(&open.cohort, now, effects);
         effects.push(Effect::Store(Write::Open(open.clone())));
         let assignment = open.assignment(&self.plan.raw().training, now);
         for &worker in &open.cohort {

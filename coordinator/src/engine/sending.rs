@@ -1,11 +1,18 @@
-//! What a worker is sent: whatever its replica is missing first, then its assignment or the end of the run.
+//! What a worker is sent: the plan and whatever its replica is missing first, then its assignment or the end of the run.
 
-use packfed_protocol::{Assignment, CatchUp, Digest, Finished, Message, Version, WorkerId};
+use packfed_protocol::{Assignment, CatchUp, CheckIn, Digest, Finished, Message, Version, WorkerId};
 
 use super::Engine;
 use crate::event::Effect;
 
 impl Engine {
+    /// The plan, unless the worker holds it.
+    pub(super) fn send_plan(&mut self, worker: WorkerId, check_in: &CheckIn, effects: &mut Vec<Effect>) {
+        if !check_in.planned {
+            effects.push(Effect::Send { worker, message: Message::Plan(self.plan.message()) });
+        }
+    }
+
     pub(super) fn send_assignment(
         &mut self,
         worker: WorkerId,

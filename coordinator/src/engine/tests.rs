@@ -3,6 +3,7 @@
 mod anything;
 mod buffered;
 mod fleet;
+mod pace;
 mod rejections;
 mod replicas;
 mod reporting;
@@ -10,3 +11,4 @@ mod restart;
 mod robust;
 mod scales;
 mod selection;
+mod strikes;

@@ -5,8 +5,8 @@ use std::fs;
 use std::sync::Arc;
 
 use packfed_protocol::{
-    CheckIn, Digest, Enroll, Identity, LaneClips, Outcome, Round, Signed, Timestamp, Token, UpdateHeader, Verdict,
-    Version,
+    CheckIn, Conditions, Digest, Enroll, Identity, LaneClips, Outcome, Round, Signed, Timestamp, Token, UpdateHeader,
+    Verdict, Version,
 };
 
 mod disk;
@@ -34,7 +34,7 @@ pub(crate) fn worker(n: u8) -> Identity {
 
 /// Workers 1 to 3 are enrolled; one token is left.
 pub(crate) fn registry() -> Registry {
-    let member = |n| (worker(n).id(), Member { name: format!("w{n}"), standing: Standing::Admitted });
+    let member = |n| (worker(n).id(), Member::new(format!("w{n}"), Standing::Admitted));
     Registry::new((1..4).map(member).collect(), BTreeSet::from([token_digest(&Token([9; 16]))]))
 }
 
@@ -71,7 +71,8 @@ impl<S: Store> Run<S> {
     fn check_in(&mut self, workers: impl IntoIterator<Item = u8>) {
         for n in workers {
             let (version, digest) = (Version(self.engine.head().version()), Digest(self.engine.head().digest().0));
-            let check_in = CheckIn { run: raw().run, version, digest, examples: 5, planned: true };
+            let check_in =
+                CheckIn { run: raw().run, version, digest, examples: 5, conditions: Conditions::ALL, planned: true };
             self.give(Event::CheckIn { worker: worker(n).id(), check_in });
         }
     }
@@ -459,13 +460,18 @@ fn a_cohort_may_be_longer_than_a_message() {
 }
 
 #[test]
-fn members_by_standing_survive_the_file() {
+fn members_survive_the_file_with_all_that_is_known_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
-    let member = |standing| Member { name: "ö".to_owned(), standing };
-    let members = [Standing::Admitted, Standing::Suspended, Standing::Revoked].map(member);
+    let member = |standing| Member::new("ö".to_owned(), standing);
+    let members = [Standing::Admitted, Standing::Suspended(Timestamp(7)), Standing::Revoked].map(member);
     let members: BTreeMap<_, _> = members.into_iter().zip(1..).map(|(m, n)| (worker(n).id(), m)).collect();
-    let registry = Registry::new(members, BTreeSet::new());
-    drop(RedbStore::create(&path, &registry).unwrap());
+    let mut registry = Registry::new(members, BTreeSet::new());
+    let mut store = RedbStore::create(&path, &registry).unwrap();
+    let now = Timestamp(1_000_000);
+    let worker = worker(1).id();
+    let entries = [registry.saw(&worker, now), registry.drew(&worker, now.plus(1))].map(Option::unwrap);
+    store.write(&Write::Members(entries.to_vec())).unwrap();
+    drop(store);
     assert_eq!(RedbStore::open(&path).unwrap().registry().unwrap(), registry);
 }

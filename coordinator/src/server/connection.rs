@@ -143,7 +143,7 @@ async fn payload_stream(
     update::answer(send, Err(rejection), peer, shared, inbox).await;
 }
 
-/// Sends what is queued, until the owner lets go of the queue or the worker does not keep up. Of a
+/// Sends what is queued, until that is over for the worker, the owner lets go of the queue or the worker does not keep up. Of a
 /// catch-up only the offer: its body waits until the worker fetches it, but not for ever.
 async fn speak(mut send: quinn::SendStream, mut messages: mpsc::Receiver<Message>, peer: &Peer, shared: &Shared) {
     let connection = &peer.connection;
@@ -165,11 +165,23 @@ async fn speak(mut send: quinn::SendStream, mut messages: mpsc::Receiver<Message
         if !write(&mut send, &message, shared).await {
             return connection.close(CLOSED, b"too slow");
         }
+        if is_last(&message) {
+            break;
+        }
     }
     let _ = send.finish();
     // Closing at once would drop what is on its way.
     let _ = tokio::time::timeout(shared.frame_time, send.stopped()).await;
     connection.close(CLOSED, b"nothing more to say");
+}
+
+/// Whether there is nothing to be said after it: a worker that is not needed holds no place.
+fn is_last(message: &Message) -> bool {
+    match message {
+        Message::ComeBack(_) => true,
+        Message::Refused(refused) => refused.rejection.code == RejectionCode::Revoked,
+        _ => false,
+    }
 }
 
 /// Returns when a peer has been there for too long without being admitted.

@@ -64,7 +64,8 @@ async fn next(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<Option<Sa
         | FrameType::Finished
         | FrameType::Refused
         | FrameType::Status
-        | FrameType::Resume => return Err(ReadError::BadFrame(unexpected(header))),
+        | FrameType::Resume
+        | FrameType::ComeBack => return Err(ReadError::BadFrame(unexpected(header))),
     }
     match read_body(recv, header, shared).await? {
         Frame::Message(Message::Enroll(enroll)) => Ok(Some(Said::Enroll(enroll))),

@@ -186,13 +186,13 @@ impl Owner {
             }),
             // Said before its worker connected anew; the new connection speaks for itself.
             Arrival::Said { .. } => Ok(()),
-            Arrival::Update { update, verdict } => {
+            Arrival::Update { worker, update, verdict } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 self.verdicts.insert(ticket, verdict);
                 self.give(match update {
                     Ok(update) => Event::Update { ticket, update },
-                    Err(rejection) => Event::BadUpdate { ticket, rejection },
+                    Err(rejection) => Event::BadUpdate { ticket, worker, rejection },
                 })
             }
             Arrival::Status { report } => {
@@ -213,7 +213,7 @@ impl Owner {
     ) -> Result<(), ServerError> {
         self.settle()?;
         let worker = link.from.worker;
-        let (sender, receiver) = watch::channel(self.engine.registry().admitted(&worker));
+        let (sender, receiver) = watch::channel(self.engine.registry().admitted(&worker, now()));
         let replaced = self.connected.insert(worker, Connected { link, admission: sender });
         let _ = admission.send(receiver);
         if let Some(old) = replaced {
@@ -299,13 +299,16 @@ impl Owner {
 
     fn tell_admission(&self, write: &Write) {
         match write {
-            Write::Enroll { worker, .. } => {
-                if let Some(connected) = self.connected.get(worker) {
-                    // What it was before is of no interest.
-                    let _ = connected.admission.send_replace(self.engine.registry().admitted(worker));
-                }
-            }
+            Write::Enroll { worker, .. } => self.tell_admitted(worker),
+            Write::Members(entries) => entries.iter().for_each(|(worker, _)| self.tell_admitted(worker)),
             Write::Open(_) | Write::Accept { .. } | Write::Abandon { .. } | Write::Commit(_) => {}
+        }
+    }
+
+    fn tell_admitted(&self, worker: &WorkerId) {
+        if let Some(connected) = self.connected.get(worker) {
+            // What it was before is of no interest.
+            let _ = connected.admission.send_replace(self.engine.registry().admitted(worker, now()));
         }
     }
 
@@ -326,7 +329,7 @@ impl Owner {
 fn journal_bytes(write: &Write) -> usize {
     match write {
         Write::Accept { frame, .. } => frame.len(),
-        Write::Enroll { .. } | Write::Open(_) | Write::Abandon { .. } | Write::Commit(_) => 0,
+        Write::Enroll { .. } | Write::Members(_) | Write::Open(_) | Write::Abandon { .. } | Write::Commit(_) => 0,
     }
 }
 

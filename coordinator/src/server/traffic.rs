@@ -80,6 +80,7 @@ fn belongs_to_rounds(frame: FrameType) -> bool {
         | FrameType::Verdict
         | FrameType::Finished
         | FrameType::Refused
-        | FrameType::Resume => true,
+        | FrameType::Resume
+        | FrameType::ComeBack => true,
     }
 }

@@ -78,7 +78,7 @@ pub(super) async fn answer(
     inbox: &mpsc::Sender<Arrival>,
 ) {
     let (watch, (verdict, answer)) = (Stopwatch::start(), oneshot::channel());
-    if inbox.send(Arrival::Update { update, verdict }).await.is_err() {
+    if inbox.send(Arrival::Update { worker: peer.worker(), update, verdict }).await.is_err() {
         return;
     }
     let Ok(verdict) = answer.await else { return };

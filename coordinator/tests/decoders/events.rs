@@ -5,17 +5,20 @@ use std::sync::{Arc, LazyLock};
 
 use packfed_codec::{LayerSpec, Profile, Seed};
 use packfed_coordinator::aggregation::Aggregation;
+use packfed_coordinator::eligibility::Eligibility;
 use packfed_coordinator::engine::Engine;
 use packfed_coordinator::event::{Effect, Event, OpenRound, Ticket, Write};
 use packfed_coordinator::memory_store::MemoryStore;
 use packfed_coordinator::optimizer::ServerOptimizer;
+use packfed_coordinator::pace::Pace;
 use packfed_coordinator::plan::{Phase, RawPlan, RunPlan, Training};
-use packfed_coordinator::registry::{Member, Registry, Standing, token_digest};
+use packfed_coordinator::registry::{FOREVER, Member, Registry, Standing, token_digest};
 use packfed_coordinator::resume::resume;
 use packfed_coordinator::store::Store;
+use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::{
-    CheckIn, Digest, Enroll, Identity, LaneClips, Outcome, Rejection, RejectionCode, Round, RunId, Signed, Timestamp,
-    Token, UpdateHeader, Verified, Version,
+    CheckIn, Conditions, Digest, Enroll, Identity, LaneClips, Outcome, Rejection, RejectionCode, Round, RunId, Signed,
+    Timestamp, Token, UpdateHeader, Verified, Version,
 };
 
 /// Bytes of one event.
@@ -75,6 +78,9 @@ pub fn plan() -> Arc<RunPlan> {
             examples_max: 100,
             training: Training::adam(10, 8, 0.1),
             selection: Phase { goal: 4, min: 2, timeout_ms: 1_000 },
+            eligibility: Eligibility { separation_ms: 100, ..Eligibility::ANYBODY },
+            pace: Pace { held_max: 4, ..Pace::DEFAULT },
+            strikes: Strikes { suspend_at: 2, suspended_ms: 1_000 },
             reporting: Phase { goal: 3, min: 2, timeout_ms: 5_000 },
             over_selection: 1,
             aggregation: Aggregation::MEAN,
@@ -95,8 +101,8 @@ fn worker(number: u8) -> Identity {
 /// Who takes part, before anybody enrols.
 pub fn registry() -> Registry {
     let member = |number: u8| {
-        let standing = if number < 4 { Standing::Admitted } else { Standing::Suspended };
-        (worker(number).id(), Member { name: format!("w{number}"), standing })
+        let standing = if number < 4 { Standing::Admitted } else { Standing::Suspended(FOREVER) };
+        (worker(number).id(), Member::new(format!("w{number}"), standing))
     };
     Registry::new((0..5).map(member).collect::<BTreeMap<_, _>>(), BTreeSet::from([token_digest(&Token([9; 16]))]))
 }
@@ -122,7 +128,7 @@ impl<S: Store> Play<S> {
     pub fn step(&mut self, [kind, number, argument]: [u8; STEP_BYTES]) {
         let identity = worker(number % WORKERS);
         let id = identity.id();
-        match kind % 11 {
+        match kind % 12 {
             0 => self.give(Event::CheckIn { worker: id, check_in: self.check_in() }),
             1 => {
                 let version = Version(u64::from(argument % 8));
@@ -143,7 +149,7 @@ impl<S: Store> Play<S> {
             4 => {
                 let rejection = Rejection::new(RejectionCode::BadSignature, "it does not verify");
                 self.counts[0] += 1;
-                self.give(Event::BadUpdate { ticket: Ticket(self.counts[0]), rejection });
+                self.give(Event::BadUpdate { ticket: Ticket(self.counts[0]), worker: id, rejection });
             }
             5 => {
                 let rejection = Rejection::new(RejectionCode::Unexpected, "it has no place here");
@@ -155,6 +161,15 @@ impl<S: Store> Play<S> {
             9 => {
                 self.engine = resume(plan(), &self.store, self.now).expect("what was stored can be taken up");
                 self.counts = [0; 4];
+            }
+            10 => {
+                let until = self.now.plus(u64::from(argument) * 8);
+                let standing = match argument % 4 {
+                    0 => Standing::Suspended(until),
+                    1 => Standing::Revoked,
+                    _ => Standing::Admitted,
+                };
+                self.give(Event::Stand { worker: id, standing });
             }
             _ => {
                 let enroll = Enroll { token: Token([argument; 16]), name: "late".to_owned() };
@@ -170,7 +185,7 @@ impl<S: Store> Play<S> {
 
     fn check_in(&self) -> CheckIn {
         let (version, digest) = (Version(self.engine.head().version()), Digest(self.engine.head().digest().0));
-        CheckIn { run: plan().raw().run, version, digest, examples: 5, planned: true }
+        CheckIn { run: plan().raw().run, version, digest, examples: 5, conditions: Conditions::ALL, planned: true }
     }
 
     fn send(&mut self, update: Verified) {
@@ -245,6 +260,9 @@ impl<S: Store> Play<S> {
 
     fn look_at(&mut self, write: &Write) {
         match write {
+            Write::Members(entries) => {
+                assert!(entries.iter().all(|(worker, _)| self.engine.registry().members().contains_key(worker)));
+            }
             Write::Enroll { token, .. } => assert_eq!(*token, token_digest(&Token([9; 16]))),
             Write::Open(open) => {
                 assert!(self.open.is_none() && open.base == self.version, "{open:?}");

@@ -349,6 +349,7 @@ async fn ask_for_everything(mut traitor: Worker, run: packfed_protocol::RunId, a
         version: packfed_protocol::Version(9),
         digest: packfed_protocol::Digest([9; 32]),
         examples: u32::MAX,
+        conditions: packfed_protocol::Conditions::ALL,
         planned: false,
     });
     let fetch = Message::Fetch(Fetch { payload: packfed_protocol::Digest([9; 32]), offset: u64::MAX });

@@ -8,8 +8,9 @@ use packfed_coordinator::config::CoordinatorFile;
 use packfed_coordinator::plan::RunPlan;
 use packfed_protocol::quic::{Client, QuicError, client, read_frame, read_message, read_piece, write_message};
 use packfed_protocol::{
-    Assignment, CatchUp, CatchUpOffer, CheckIn, Digest, Enroll, Fetch, Finished, Frame, Identity, LaneClips, Limits,
-    Message, Offer, Outcome, Plan, Prefix, Rejection, RejectionCode, Resume, Signed, UpdateHeader, Version,
+    Assignment, CatchUp, CatchUpOffer, CheckIn, Conditions, Digest, Enroll, Fetch, Finished, Frame, Identity,
+    LaneClips, Limits, Message, Offer, Outcome, Plan, Prefix, Rejection, RejectionCode, Resume, Signed, UpdateHeader,
+    Version,
 };
 use serde_json::Value;
 
@@ -123,13 +124,29 @@ impl Worker {
 
     pub(crate) async fn check_in(&mut self) {
         let (run, version, digest) = (self.plan.raw().run, Version(self.version), self.digest());
-        self.say(&Message::CheckIn(CheckIn { run, version, digest, examples: 50, planned: true })).await;
+        self.say(&Message::CheckIn(CheckIn {
+            run,
+            version,
+            digest,
+            examples: 50,
+            conditions: Conditions::ALL,
+            planned: true,
+        }))
+        .await;
     }
 
     /// Asks for the plan by checking in without one.
     pub(crate) async fn check_in_unplanned(&mut self) -> Plan {
         let (run, version, digest) = (self.plan.raw().run, Version(self.version), self.digest());
-        self.say(&Message::CheckIn(CheckIn { run, version, digest, examples: 50, planned: false })).await;
+        self.say(&Message::CheckIn(CheckIn {
+            run,
+            version,
+            digest,
+            examples: 50,
+            conditions: Conditions::ALL,
+            planned: false,
+        }))
+        .await;
         match self.hear().await {
             Some(Message::Plan(plan)) => plan,
             other => panic!("{other:?}"),

@@ -11,9 +11,11 @@ use packfed_coordinator::config::{
 };
 use packfed_coordinator::memory_store::MemoryStore;
 use packfed_coordinator::optimizer::ServerOptimizer;
+use packfed_coordinator::pace::Pace;
 use packfed_coordinator::registry::{Member, Registry, Standing, token_digest};
 use packfed_coordinator::server::{Outcome, Server, ServerError};
 use packfed_coordinator::store::Store;
+use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::quic::{client, read_message, write_message};
 use packfed_protocol::{CoordinatorId, Digest, Identity, Limits, Message, Token};
 use serde_json::Value;
@@ -47,7 +49,9 @@ pub(crate) fn file(workers: u32, rounds: u64) -> CoordinatorFile {
         },
         layers: vec![layer("a", 8), layer("b", 4)],
         training: TrainingTable::adam(10, 8, 0.1),
-        selection: SelectionTable { goal: workers, min: workers, timeout_ms: 600_000 },
+        selection: SelectionTable::of(workers, workers, 600_000),
+        pace: Pace::DEFAULT,
+        strikes: Strikes::DEFAULT,
         buffered: None,
         reporting: ReportingTable { goal: workers, min: workers, timeout_ms: 600_000, over_selection: 0 },
         aggregation: AggregationTable::default(),
@@ -73,7 +77,7 @@ pub(crate) fn worker(n: u8) -> Identity {
 
 /// Workers 1 to `workers` are admitted; [`TOKEN`] admits one more.
 pub(crate) fn registry(workers: u8) -> Registry {
-    let member = |n| (worker(n).id(), Member { name: format!("w{n}"), standing: Standing::Admitted });
+    let member = |n| (worker(n).id(), Member::new(format!("w{n}"), Standing::Admitted));
     Registry::new((1..=workers).map(member).collect::<BTreeMap<_, _>>(), BTreeSet::from([token_digest(&TOKEN)]))
 }
 

@@ -1,7 +1,8 @@
 //! Every kind of bad input has its own code, is counted, and disturbs nothing else.
 
 use packfed_protocol::{
-    Assignment, CheckIn, Fetch, HEADER_BYTES, Message, Outcome, RejectionCode as Code, Round, Signed, Version,
+    Assignment, CheckIn, Conditions, Fetch, HEADER_BYTES, Message, Outcome, RejectionCode as Code, Round, Signed,
+    Version,
 };
 use serde_json::json;
 
@@ -71,7 +72,10 @@ async fn send_wrong(worker: &Worker, assignment: &Assignment) {
 #[tokio::test]
 async fn bad_input_is_told_counted_and_disturbs_nobody() {
     in_time(async {
-        let serving = Serving::start(&file(WORKERS.into(), 2), WORKERS + 1);
+        let mut file = file(WORKERS.into(), 2);
+        // What comes here would suspend its worker before all of it is told.
+        file.strikes.suspend_at = 0;
+        let serving = Serving::start(&file, WORKERS + 1);
         let mut workers = fleet(WORKERS, &serving).await;
         let first = workers[0].assignment().await;
         let of_round_1 = workers[0].update(&first);
@@ -165,7 +169,7 @@ async fn bad_control_messages_are_refused_and_counted() {
 
 fn check_in(serving: &Serving) -> CheckIn {
     let (run, digest) = (serving.config.plan.raw().run, packfed_protocol::Digest([0; 32]));
-    CheckIn { run, version: Version(0), digest, examples: 1, planned: true }
+    CheckIn { run, version: Version(0), digest, examples: 1, conditions: Conditions::ALL, planned: true }
 }
 
 #[tokio::test]

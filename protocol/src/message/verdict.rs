@@ -1,4 +1,4 @@
-//! How things ended: an update, a request, a run.
+//! How things ended: an update, a request, a run, or for now.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,27 @@ pub struct Finished {
     pub digest: Digest,
 }
 
-/// The answer to anything but an update that is not in order.
+/// The answer to a check-in that leads to nothing now: come again then, on another connection. It is over for this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComeBack {
+    /// Milliseconds until then.
+    pub after_ms: u64,
+    /// Milliseconds that it waits then if it finds nobody, so that a large fleet stays spread while its coordinator is
+    /// away; 0 in a small fleet, where each may try as it likes.
+    pub again_ms: u64,
+    /// Why not now.
+    pub why: Rejection,
+}
+
+impl ComeBack {
+    pub(super) fn decode(body: &[u8]) -> Result<ComeBack, DecodeError> {
+        let come_back: ComeBack = wire::from_bytes(body)?;
+        come_back.why.check_bounds()?;
+        Ok(come_back)
+    }
+}
+
+/// The answer to anything but an update that is not in order, for good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Why.

@@ -1,7 +1,7 @@
 //! Headers and fields that break a rule: each is told which.
 
 use packfed_protocol::{
-    Assignment, CatchUp, DETAIL_BYTES_MAX, DecodeError, Digest, Enroll, FrameError, FrameHeader, FrameType,
+    Assignment, CatchUp, ComeBack, DETAIL_BYTES_MAX, DecodeError, Digest, Enroll, FrameError, FrameHeader, FrameType,
     LAYER_NAME_BYTES_MAX, LAYERS_MAX, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message,
     NAME_CHARS_MAX, PROTOCOL_VERSION, Payload, Plan, Refused, Rejection, RejectionCode, Round, Signed, Token, Version,
 };
@@ -38,7 +38,7 @@ fn refused(code: RejectionCode, detail: &str) -> Result<FrameHeader, (RejectionC
 #[test]
 fn a_header_reads_as_written() {
     let header = FrameHeader { frame_type: FrameType::Status, length: 0x0102 };
-    assert_eq!(header.encode(), *b"PF\x04\x18\x02\x01\x00\x00");
+    assert_eq!(header.encode(), *b"PF\x05\x18\x02\x01\x00\x00");
     assert_eq!(judge(header.encode()), Ok(header));
 }
 
@@ -50,14 +50,14 @@ fn another_magic_is_malformed() {
 
 #[test]
 fn another_version_is_unknown() {
-    let detail = "protocol version is 2, needs 4";
+    let detail = "protocol version is 2, needs 5";
     assert_eq!(judge(*b"PF\x02\x01\0\0\0\0"), refused(RejectionCode::UnknownVersion, detail));
 }
 
 #[test]
 fn a_number_outside_the_table_is_unknown() {
     let detail = "frame type 0x05 is not in the table";
-    assert_eq!(judge(*b"PF\x04\x05\0\0\0\0"), refused(RejectionCode::UnknownType, detail));
+    assert_eq!(judge(*b"PF\x05\x05\0\0\0\0"), refused(RejectionCode::UnknownType, detail));
     for number in 0..=u8::MAX {
         let known = FrameType::ALL.iter().any(|frame_type| frame_type.number() == number);
         assert_eq!(judge([b'P', b'F', PROTOCOL_VERSION, number, 0, 0, 0, 0]).is_ok(), known, "{number:#04x}");
@@ -66,7 +66,7 @@ fn a_number_outside_the_table_is_unknown() {
 
 #[test]
 fn half_a_header_is_truncated() {
-    let error = Message::from_frame(b"PF\x04", &Limits::default());
+    let error = Message::from_frame(b"PF\x05", &Limits::default());
     assert_eq!(error, Err(DecodeError::Frame(FrameError::Truncated { found: 3 })));
 }
 
@@ -87,7 +87,7 @@ fn the_bound_holds_for_every_type() {
 #[test]
 fn an_oversized_frame_names_the_claim_and_the_bound() {
     let detail = "status frame claims 1048577 bytes, bound is 1048576";
-    assert_eq!(judge(*b"PF\x04\x18\x01\0\x10\0"), refused(RejectionCode::Oversized, detail));
+    assert_eq!(judge(*b"PF\x05\x18\x01\0\x10\0"), refused(RejectionCode::Oversized, detail));
 }
 
 #[test]
@@ -181,6 +181,9 @@ fn a_detail_is_bounded_in_bytes() {
     assert_passes(&refused("d".repeat(DETAIL_BYTES_MAX)));
     let detail = "rejection detail has length 257, bound is 256";
     assert_refused(&refused("d".repeat(257)), RejectionCode::Oversized, detail);
+    let why = Rejection { code: RejectionCode::NotNeeded, detail: "d".repeat(257) };
+    let come_back = Message::ComeBack(ComeBack { after_ms: 1, again_ms: 1, why });
+    assert_refused(&come_back, RejectionCode::Oversized, detail);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Claims about all messages and all bytes.
 
 use packfed_protocol::{
-    Assignment, CatchUp, CheckIn, Digest, Enroll, Enrolled, Fetch, Finished, Frame, FrameHeader, FrameType,
-    HEADER_BYTES, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message, Outcome, Payload, Plan, Refused,
-    Rejection, RejectionCode, Resume, Round, RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
+    Assignment, CatchUp, CheckIn, ComeBack, Conditions, Digest, Enroll, Enrolled, Fetch, Finished, Frame, FrameHeader,
+    FrameType, HEADER_BYTES, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message, Outcome, Payload, Plan,
+    Refused, Rejection, RejectionCode, Resume, Round, RunId, Signed, Status, Token, UpdateHeader, Verdict, Version,
+    WorkerId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -29,10 +30,11 @@ fn enroll() -> impl Strategy<Value = Message> {
 }
 
 fn check_in() -> impl Strategy<Value = Message> {
-    (any::<[u8; 16]>(), any::<u64>(), digest(), any::<u32>(), any::<bool>()).prop_map(
-        |(run, version, digest, examples, planned)| {
+    (any::<[u8; 16]>(), any::<u64>(), digest(), any::<u32>(), any::<[bool; 4]>()).prop_map(
+        |(run, version, digest, examples, [charging, unmetered, idle, planned])| {
             let (run, version) = (RunId(run), Version(version));
-            Message::CheckIn(CheckIn { run, version, digest, examples, planned })
+            let conditions = Conditions { charging, unmetered, idle };
+            Message::CheckIn(CheckIn { run, version, digest, examples, conditions, planned })
         },
     )
 }
@@ -138,6 +140,11 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), digest())
             .prop_map(|(version, digest)| Message::Finished(Finished { version: Version(version), digest })),
         rejection().prop_map(|rejection| Message::Refused(Refused { rejection })),
+        (any::<u64>(), any::<u64>(), rejection()).prop_map(|(after_ms, again_ms, why)| Message::ComeBack(ComeBack {
+            after_ms,
+            again_ms,
+            why
+        })),
         text(500).prop_map(|json| Message::Status(Status { json })),
     ]
 }

@@ -1,9 +1,9 @@
 //! One message of every kind, small and with a different value in every field.
 
 use packfed_protocol::{
-    Assignment, CatchUp, CheckIn, Digest, Enroll, Enrolled, Fetch, Finished, Identity, LaneClips, LaneScales,
-    LayerPlan, LocalOptimizer, Message, Outcome, Payload, Plan, Refused, Rejection, RejectionCode, Resume, Round,
-    RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
+    Assignment, CatchUp, CheckIn, ComeBack, Conditions, Digest, Enroll, Enrolled, Fetch, Finished, Identity, LaneClips,
+    LaneScales, LayerPlan, LocalOptimizer, Message, Outcome, Payload, Plan, Refused, Rejection, RejectionCode, Resume,
+    Round, RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
 };
 
 pub(crate) fn run() -> RunId {
@@ -51,6 +51,7 @@ pub(crate) fn check_in() -> Message {
         version: Version(6),
         digest: Digest([0x44; 32]),
         examples: 120,
+        conditions: Conditions { charging: true, unmetered: false, idle: true },
         planned: true,
     })
 }
@@ -131,6 +132,10 @@ pub(crate) fn refused() -> Message {
     Message::Refused(Refused { rejection: rejection() })
 }
 
+pub(crate) fn come_back() -> Message {
+    Message::ComeBack(ComeBack { after_ms: 60_000, again_ms: 1_000, why: rejection() })
+}
+
 pub(crate) fn status() -> Message {
     Message::Status(Status { json: "{}".to_owned() })
 }
@@ -154,5 +159,6 @@ pub(crate) fn every_message() -> Vec<Message> {
         refused(),
         status(),
         resume(),
+        come_back(),
     ]
 }

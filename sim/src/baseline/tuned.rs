@@ -7,8 +7,8 @@ use packfed_codec::Seed;
 use packfed_coordinator::cohort;
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_protocol::{
-    Assignment, CatchUp, CheckIn, Digest, Finished, Identity, LocalOptimizer, Message, Outcome, Payload, Plan, Round,
-    RunId, Signed, UpdateHeader, Verdict, Version, WorkerId,
+    Assignment, CatchUp, CheckIn, Conditions, Digest, Finished, Identity, LocalOptimizer, Message, Outcome, Payload,
+    Plan, Round, RunId, Signed, UpdateHeader, Verdict, Version, WorkerId,
 };
 use packfed_worker::local::LocalSteps;
 use packfed_worker::session::training_seed;
@@ -182,7 +182,14 @@ impl Traffic {
         let mut traffic = Self {
             up: 0,
             down: 0,
-            check_in: size(Message::CheckIn(CheckIn { run, version, digest, examples: 0, planned: true })),
+            check_in: size(Message::CheckIn(CheckIn {
+                run,
+                version,
+                digest,
+                examples: 0,
+                conditions: Conditions::ALL,
+                planned: true,
+            })),
             update: size(Message::Update(update)) + payload,
             model: size(Message::CatchUp(CatchUp {
                 from: version,

@@ -53,7 +53,7 @@ impl Process {
 /// A registry that knows a whole fleet.
 pub(super) fn registry(members: &[Member]) -> Registry {
     let enrolled = |(number, member): (usize, &Member)| {
-        (member.identity.id(), Enrolled { name: format!("w{number}"), standing: Standing::Admitted })
+        (member.identity.id(), Enrolled::new(format!("w{number}"), Standing::Admitted))
     };
     Registry::new(members.iter().enumerate().map(enrolled).collect(), BTreeSet::new())
 }
@@ -293,7 +293,7 @@ impl World {
                 self.counts.commits += 1;
                 self.counts.commits_after_faults += u64::from(self.healed);
             }
-            Write::Enroll { .. } | Write::Accept { .. } => {}
+            Write::Enroll { .. } | Write::Members(_) | Write::Accept { .. } => {}
         }
         self.see(&Seen::Durable(write));
     }
@@ -354,8 +354,8 @@ fn holds(stored: &Stored, write: &Write) -> bool {
         Write::Accept { round, frame, .. } => open(*round).is_some_and(|(_, frames)| frames.contains(frame)),
         Write::Abandon { round } => open(*round).is_none(),
         Write::Commit(commit) => stored.head.version == commit.head.version,
-        // Everybody is enrolled from the start.
-        Write::Enroll { .. } => false,
+        // Everybody is enrolled from the start, and what is known of them beyond a round is not looked at.
+        Write::Enroll { .. } | Write::Members(_) => false,
     }
 }
 
@@ -386,6 +386,7 @@ fn brief_write(write: &Write) -> String {
             format!("commit round {} of {updates} updates as version {version}, {:.12}", commit.round, digest)
         }
         Write::Enroll { worker, .. } => format!("enroll {worker}"),
+        Write::Members(entries) => format!("what is known of {} workers", entries.len()),
     }
 }
 

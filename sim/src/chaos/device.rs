@@ -208,7 +208,9 @@ impl World {
             match effect {
                 Effect::Connect(_) if device.links > 0 && self.sabotage == Some(Sabotage::NobodyReconnects) => {}
                 Effect::Connect(moment) => {
-                    device.connection = None;
+                    // If there is a connection yet, the worker was told to come back on another.
+                    self.hang_up(worker);
+                    let device = &mut self.devices[worker];
                     device.links += 1;
                     let (link, dials) = (device.links, device.clock.wait_until(moment, true_time));
                     self.at(dials, Happening::Dial { worker, life, link });

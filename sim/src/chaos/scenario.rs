@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use packfed_codec::{LayerSpec, Profile, Seed, Stream};
 use packfed_coordinator::aggregation::{Aggregation, RobustRule, Rule};
+use packfed_coordinator::eligibility::Eligibility;
 use packfed_coordinator::optimizer::ServerOptimizer;
+use packfed_coordinator::pace::Pace;
 use packfed_coordinator::plan::{Buffered, Phase, PlanError, RawPlan, RunPlan, Training};
 use packfed_coordinator::staleness::StalenessWeight;
+use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::{Digest, Identity, RunId};
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +131,10 @@ fn raw_plan(seed: &Seed, honest: u64, malicious: u64, stream: &mut Stream) -> Ra
     let over = if buffered.is_some() { 0 } else { stream.below(all - cohort + 1).min(2) };
     let min = 1 + stream.below(cohort.min(4));
     let selecting = cohort + over + stream.below(all - cohort - over + 1);
+    // Apart from the rest, so that a seed means what it meant in all else.
+    let mut own = seed.derive("packfed/chaos/pace/1", &[]).stream();
+    let separations = [0, 0, 1_500];
+    let held_min = buffered.map_or(selecting, |buffered| selecting.max(cohort + u64::from(buffered.concurrency)));
     let timeout = |stream: &mut Stream| [3_000, 6_000, 12_000][stream.index(3)];
     let optimizers = [
         ServerOptimizer::FedAvg { rate: 1.0 },
@@ -149,6 +156,14 @@ fn raw_plan(seed: &Seed, honest: u64, malicious: u64, stream: &mut Stream) -> Ra
             min: narrow(min + stream.below(selecting - min + 1)),
             timeout_ms: timeout(stream),
         },
+        eligibility: Eligibility { separation_ms: separations[own.index(3)], ..Eligibility::ANYBODY },
+        pace: Pace {
+            per_second: 1 + narrow(own.below(20)),
+            meeting_ms: 200 << own.below(5),
+            held_max: narrow(held_min + own.below(all)),
+            ..Pace::DEFAULT
+        },
+        strikes: Strikes { suspend_at: [0, 1, 3][own.index(3)], suspended_ms: 500 << own.below(5) },
         reporting: Phase { goal: narrow(cohort), min: narrow(min), timeout_ms: timeout(stream) },
         over_selection: narrow(over),
         aggregation: if buffered.is_some() { Aggregation::MEAN } else { aggregation(min, stream) },

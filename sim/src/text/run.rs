@@ -5,6 +5,8 @@ use packfed_coordinator::config::{
     AggregationTable, LayerTable, ReportingTable, RunConfig, RunTable, SelectionTable, TrainingTable,
 };
 use packfed_coordinator::optimizer::ServerOptimizer;
+use packfed_coordinator::pace::Pace;
+use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::Digest;
 use packfed_worker::model::MatrixSpec;
 use packfed_worker::patterns::Blocks;
@@ -101,7 +103,9 @@ impl TextRun {
             },
             layers: self.blocks.layers(matrices).into_iter().map(layer).collect(),
             training: self.training,
-            selection: SelectionTable { goal: options.workers, min: options.cohort, timeout_ms: TIMEOUT_MS },
+            selection: SelectionTable::of(options.workers, options.cohort, TIMEOUT_MS),
+            pace: Pace::DEFAULT,
+            strikes: Strikes::DEFAULT,
             reporting: ReportingTable {
                 goal: options.cohort,
                 min: options.cohort.div_ceil(2),

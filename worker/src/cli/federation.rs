@@ -9,6 +9,7 @@ use clap::Args;
 use indicatif::MultiProgress;
 use packfed_protocol::{Digest, Identity, IdentityError, Token};
 use packfed_worker::client::{self, Address, Ended};
+use packfed_worker::conditions::{Charging, Stated};
 use packfed_worker::config::{DataConfig, Enrolment, TextsConfig, WorkerConfig};
 use packfed_worker::examples::Examples;
 use packfed_worker::export::{Adapter, Existing};
@@ -47,6 +48,15 @@ pub(super) struct Run {
     /// Bytes that training may take; instead of the configuration's.
     #[arg(long, value_name = "BYTES")]
     memory_budget_bytes: Option<u64>,
+    /// Whether this machine is charging; instead of the configuration's.
+    #[arg(long, value_enum)]
+    charging: Option<Charging>,
+    /// Whether its network does not cost by the byte; instead of the configuration's.
+    #[arg(long, value_enum)]
+    unmetered: Option<Stated>,
+    /// Whether nobody uses it; instead of the configuration's.
+    #[arg(long, value_enum)]
+    idle: Option<Stated>,
 }
 
 impl Run {
@@ -55,6 +65,10 @@ impl Run {
         let limits = &mut config.limits;
         limits.time_budget_s = self.time_budget_s.or(limits.time_budget_s);
         limits.memory_budget_bytes = self.memory_budget_bytes.or(limits.memory_budget_bytes);
+        let conditions = &mut config.conditions;
+        conditions.charging = self.charging.unwrap_or(conditions.charging);
+        conditions.unmetered = self.unmetered.unwrap_or(conditions.unmetered);
+        conditions.idle = self.idle.unwrap_or(conditions.idle);
         let identity = Identity::load(&config.identity).context("no key here; run `worker enroll` first")?;
         let enrolment = Enrolment::load(&config).context("not enrolled; run `worker enroll` first")?;
         let federation = Federation { address: address(&config, identity), enrolment, bars, json: self.json };
@@ -86,7 +100,8 @@ impl Federation {
         let limits = &config.limits;
         let machine = Machine::new(limits.budgets(), limits.snapshot.clone(), self.bars);
         let Ended { ending, model } =
-            client::run(self.address, self.enrolment.run, base, task, machine, interrupted()).await?;
+            client::run(self.address, self.enrolment.run, base, task, machine, config.conditions, interrupted())
+                .await?;
         let Ending::Finished { version, digest } = ending else { return Ok(()) };
         if let Some((seed, state)) = model {
             let adapter = Adapter::new(ModelDigest(base.0), seed, (*state).clone(), BTreeMap::new())?;

@@ -314,4 +314,63 @@ fn a_refusal_that_concerns_this_worker_ends_the_session_and_another_does_not() {
     assert!(hear(&mut session, refusal(RejectionCode::Malformed)).is_empty());
     let said = hear(&mut session, refusal(RejectionCode::UnknownWorker));
     assert_eq!(said, ["failed: the coordinator refused this worker (unknown-worker): so it is"]);
+    let said = hear(&mut training(), refusal(RejectionCode::Revoked));
+    assert_eq!(said, ["failed: the coordinator refused this worker (revoked): so it is"]);
+}
+
+fn come_back(after_ms: u64, again_ms: u64) -> Message {
+    Message::ComeBack(ComeBack { after_ms, again_ms, why: Rejection::new(RejectionCode::NotNeeded, "enough") })
+}
+
+#[test]
+fn a_worker_that_is_not_needed_leaves_and_checks_in_again_when_it_is_told_to() {
+    let mut session = session();
+    say(&mut session, Event::Connected);
+    assert_eq!(hear(&mut session, come_back(70_000, 5)), ["connect 70000"]);
+    assert_eq!(say(&mut session, Event::Connected), ["check-in 0 no plan"]);
+    let mut session = training();
+    assert_eq!(hear(&mut session, come_back(70_000, 5)), ["round over", "connect 70000"], "whatever it does");
+    assert!(say(&mut session, trained(1)).is_empty(), "nobody wants it any more");
+    let year = AWAY_MAX_MS.to_string();
+    assert_eq!(hear(&mut session, come_back(u64::MAX, u64::MAX)), [format!("connect {year}")]);
+}
+
+#[test]
+fn a_worker_of_a_large_fleet_that_finds_nobody_waits_as_long_as_it_was_told() {
+    let delays = |session: &mut Session| -> Vec<u64> {
+        let delay = |_| match session.handle(Event::Disconnected, NOW)[..] {
+            [Effect::Connect(time)] => time.since(NOW),
+            ref other => panic!("{other:?}"),
+        };
+        (0..20).map(delay).collect()
+    };
+    let mut session = training();
+    hear(&mut session, come_back(1, 1_000_000));
+    let told = delays(&mut session);
+    assert_eq!(told[0], 1_000_000);
+    assert!(told.iter().all(|delay| (500_000..=1_500_000).contains(delay)), "{told:?}");
+    assert!(told.iter().any(|delay| *delay < 900_000) && told.iter().any(|delay| *delay > 1_100_000), "{told:?}");
+    say(&mut session, Event::Connected);
+    hear(&mut session, assignment(2, 2));
+    assert!(delays(&mut session)[0] <= BACKOFF_FIRST_MS, "whoever has work is soon back");
+    hear(&mut session, come_back(1, 10));
+    assert!(delays(&mut session)[0] <= BACKOFF_FIRST_MS, "and so is a small fleet");
+}
+
+#[test]
+fn a_waiting_worker_says_when_its_machine_is_in_another_state() {
+    let unplugged = Conditions { charging: false, ..Conditions::ALL };
+    let stated = |effects: Vec<Effect>| match effects[..] {
+        [Effect::Send(Message::CheckIn(ref check_in))] => check_in.conditions,
+        ref other => panic!("{other:?}"),
+    };
+    let mut session = session();
+    assert!(say(&mut session, Event::Conditions(unplugged)).is_empty(), "nobody is there yet");
+    assert_eq!(stated(session.handle(Event::Connected, NOW)), unplugged);
+    assert_eq!(stated(session.handle(Event::Conditions(Conditions::ALL), NOW)), Conditions::ALL);
+    assert!(say(&mut session, Event::Conditions(Conditions::ALL)).is_empty(), "it is in that state already");
+    let mut session = training();
+    assert!(say(&mut session, Event::Conditions(unplugged)).is_empty(), "what it has begun it goes on with");
+    say(&mut session, trained(1));
+    assert_eq!(stated(session.handle(accepted(1), NOW)[1..].to_vec()), unplugged);
 }

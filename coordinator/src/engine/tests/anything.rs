@@ -15,7 +15,7 @@ enum Step {
     Report(usize),
     Mangled { worker: usize, how: u8 },
     SendAgain(usize),
-    Unreadable,
+    Unreadable(usize),
     BadMessage(usize),
     Disconnect(usize),
     Wait(u64),
@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => worker().prop_map(Step::Report),
         3 => (worker(), 0..8u8).prop_map(|(worker, how)| Step::Mangled { worker, how }),
         2 => any::<prop::sample::Index>().prop_map(|index| Step::SendAgain(index.index(1 << 16))),
-        1 => Just(Step::Unreadable),
+        1 => worker().prop_map(Step::Unreadable),
         1 => worker().prop_map(Step::BadMessage),
         1 => worker().prop_map(Step::Disconnect),
         2 => prop::sample::select(vec![0, 1, 400, 1_000, 5_000, 1 << 40]).prop_map(Step::Wait),
@@ -63,9 +63,10 @@ fn take(fleet: &mut Fleet, sent: &mut Vec<Verified>, step: &Step) {
                 fleet.send(update);
             }
         }
-        Step::Unreadable => {
+        Step::Unreadable(i) => {
             let arrived = fleet.engine.counters().arrived;
-            fleet.handle(unreadable(arrived));
+            let worker = fleet.id(i);
+            fleet.handle(unreadable(worker, arrived));
         }
         Step::BadMessage(i) => {
             let rejection = Rejection::new(RejectionCode::Unexpected, "an assignment from a worker");
@@ -124,7 +125,8 @@ proptest! {
             prop_assert!(fleet.engine.head().version() - version <= 1, "one thing at a time");
             prop_assert_eq!(fleet.engine.finished(), fleet.engine.head().version() == 6);
         }
-        // Faults off: the run heals and finishes.
+        // Faults off: nobody is suspended any more, the run heals and finishes.
+        fleet.tick_to(fleet.now.0 + 1_000_000);
         for _ in 0..60 {
             if !fleet.engine.finished() {
                 fleet.tick_to(fleet.now.0 + 5_000);
@@ -162,7 +164,8 @@ proptest! {
             prop_assert!(counted <= 1 && fleet.disk.stored.next_round.0 - opened.0 <= 1, "one thing at a time");
             prop_assert_eq!(fleet.engine.finished(), fleet.engine.head().version() == 6);
         }
-        // Faults off: the run heals and finishes.
+        // Faults off: nobody is suspended any more, the run heals and finishes.
+        fleet.tick_to(fleet.now.0 + 1_000_000);
         for _ in 0..12 {
             for ms in [5_000, 1_000] {
                 fleet.tick_to(fleet.now.0 + ms);

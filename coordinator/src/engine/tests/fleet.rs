@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use packfed_codec::{Encoder, LayerSpec, Profile, Scales, Seed, State, WAVE_LANES, Window, decode_catch_up};
 use packfed_protocol::{
-    Assignment, CheckIn, Digest, Identity, LaneClips, Message, Outcome, Rejection, RejectionCode, Round, Signed,
-    Timestamp, UpdateHeader, Verdict, Verified, Version, WorkerId,
+    Assignment, CheckIn, Conditions, Digest, Identity, LaneClips, Message, Outcome, Rejection, RejectionCode, Round,
+    Signed, Timestamp, UpdateHeader, Verdict, Verified, Version, WorkerId,
 };
 
 use crate::engine::Engine;
 use crate::event::{Effect, Event, OpenRound, Stored, Ticket, Write};
 use crate::memory_store::MemoryStore;
 use crate::plan::{Phase, RawPlan, RunPlan, tests::raw};
-use crate::registry::{Member, Registry, Standing};
+use crate::registry::{FOREVER, Member, Registry, Standing};
 use crate::store::Store;
 
 /// An engine and everything around it.
@@ -75,10 +75,10 @@ impl Fleet {
         change(&mut raw);
         let plan = Arc::new(RunPlan::new(raw).unwrap());
         let workers = workers(admitted as usize + 2, &plan);
-        let standing = |standing| Member { name: "w".into(), standing };
+        let standing = |standing| Member::new("w".into(), standing);
         let mut members: BTreeMap<_, _> =
             workers[..admitted as usize].iter().map(|w| (w.identity.id(), standing(Standing::Admitted))).collect();
-        members.insert(workers[admitted as usize].identity.id(), standing(Standing::Suspended));
+        members.insert(workers[admitted as usize].identity.id(), standing(Standing::Suspended(FOREVER)));
         let engine = Engine::new(plan, Registry::new(members, BTreeSet::new()), Timestamp(0));
         Self { disk: Disk::new(&engine), engine, now: Timestamp(0), workers, answers: true, outcomes: [0; 4] }
     }
@@ -116,7 +116,14 @@ impl Fleet {
     pub(super) fn check_in_of(&self, i: usize) -> CheckIn {
         let worker = &self.workers[i];
         let (version, digest) = (Version(worker.version), Digest(worker.replica.digest().0));
-        CheckIn { run: self.engine.plan().raw().run, version, digest, examples: 10, planned: worker.planned }
+        CheckIn {
+            run: self.engine.plan().raw().run,
+            version,
+            digest,
+            examples: 10,
+            conditions: Conditions::ALL,
+            planned: worker.planned,
+        }
     }
 
     pub(super) fn check_in_all(&mut self, workers: impl IntoIterator<Item = usize>) {
@@ -269,6 +276,10 @@ impl Fleet {
     fn describe_write(&self, write: &Write) -> String {
         match write {
             Write::Enroll { worker, .. } => format!("store enroll {}", self.number(worker)),
+            Write::Members(entries) => {
+                let numbers: Vec<_> = entries.iter().map(|(worker, _)| self.number(worker).to_string()).collect();
+                format!("store members {}", numbers.join(" "))
+            }
             Write::Open(open) => format!("store open {}", open.round),
             Write::Accept { round, worker, .. } => format!("store accept {} into {round}", self.number(worker)),
             Write::Abandon { round } => format!("store abandon {round}"),
@@ -325,6 +336,10 @@ impl Fleet {
                 assert_eq!((finished.version.0, worker.version), (stored.head.version, stored.head.version));
                 assert_eq!(Digest(worker.replica.digest().0), finished.digest);
             }
+            Message::ComeBack(come_back) => {
+                assert!(come_back.after_ms > 0, "not at once");
+                assert!(!self.engine.idle.contains_key(&self.workers[i].identity.id()), "who is sent away is not held");
+            }
             Message::Refused(_) | Message::Enrolled(_) => {}
             other => panic!("the engine never sends a {}", other.frame_type()),
         }
@@ -357,7 +372,7 @@ impl Disk {
         self.journal.write(write).unwrap();
         let stored = &mut self.stored;
         match write {
-            Write::Enroll { .. } => {}
+            Write::Enroll { .. } | Write::Members(_) => {}
             Write::Open(open) => {
                 assert!(self.buffered || stored.open.is_empty(), "one round at a time");
                 if let Some((known, _)) = stored.open.iter_mut().find(|(known, _)| known.round == open.round) {
@@ -427,12 +442,13 @@ fn describe(message: &Message) -> String {
         Message::CatchUp(catch_up) => format!("catch-up {} to {}", catch_up.from, catch_up.to),
         Message::Assignment(assignment) => format!("assignment {}", assignment.round),
         Message::Refused(refused) => format!("refused {}", refused.rejection.code),
+        Message::ComeBack(come_back) => format!("come-back {}", come_back.why.code),
         other => other.frame_type().to_string(),
     }
 }
 
 /// An update that could not be read.
-pub(super) fn unreadable(ticket: u64) -> Event {
+pub(super) fn unreadable(worker: WorkerId, ticket: u64) -> Event {
     let rejection = Rejection::new(RejectionCode::BadSignature, "the signature does not verify");
-    Event::BadUpdate { ticket: Ticket(ticket), rejection }
+    Event::BadUpdate { ticket: Ticket(ticket), worker, rejection }
 }

@@ -49,7 +49,9 @@ fn digest_at_the_end(mut scene: Scene) -> Digest {
 fn check(code: &str, bad: impl FnOnce(&Scene) -> Verified) {
     let mut scene = scene();
     let update = bad(&scene);
-    assert_eq!(scene.fleet.send(update), [format!("verdict rejected {code}")]);
+    let said = scene.fleet.send(update);
+    assert_eq!(said.last(), Some(&format!("verdict rejected {code}")));
+    assert!(said[..said.len() - 1].iter().all(|line| line.starts_with("store members")), "{said:?}");
     assert_eq!(scene.fleet.engine.counters().rejected[code], 1);
     assert_eq!(digest_at_the_end(scene), digest_at_the_end(self::scene()));
 }

@@ -34,8 +34,9 @@ fn an_update_is_stored_before_its_verdict_and_the_goal_commits_at_once() {
 fn what_is_not_accepted_is_not_stored() {
     let mut fleet = opened(3);
     let bad = fleet.mangled(0, |header, _| header.examples = 0);
-    assert_eq!(fleet.send(bad), ["verdict rejected example-cap"]);
-    assert_eq!(fleet.handle(unreadable(1)), ["verdict rejected bad-signature"]);
+    assert_eq!(fleet.send(bad), ["store members 0", "verdict rejected example-cap"]);
+    let stranger = fleet.id(fleet.suspended() + 1);
+    assert_eq!(fleet.handle(unreadable(stranger, 1)), ["verdict rejected bad-signature"]);
     assert!(fleet.disk.stored.open[0].1.is_empty());
 }
 

@@ -110,7 +110,7 @@ fn a_worker_that_is_gone_is_not_drawn() {
 fn a_worker_that_may_not_take_part_is_refused_and_counted() {
     let mut fleet = Fleet::of(3, |_| {});
     let suspended = fleet.suspended();
-    assert_eq!(fleet.check_in(suspended), [format!("send {suspended} refused suspended")]);
+    assert_eq!(fleet.check_in(suspended), [format!("send {suspended} come-back suspended")]);
     assert_eq!(fleet.check_in(suspended + 1), [format!("send {} refused unknown-worker", suspended + 1)]);
     let mut check_in = fleet.check_in_of(0);
     check_in.run = RunId([9; 16]);

@@ -103,7 +103,8 @@ impl Lines<'_> {
         self.counter("updates_accepted", "Updates counted into a round", counters.accepted)?;
         self.counter("updates_discarded", "Updates too late for their round", counters.discarded)?;
         self.reasons("updates_rejected", "Updates not in order", &counters.rejected)?;
-        self.reasons("messages_refused", "Other messages that were refused", &counters.refused)
+        self.reasons("messages_refused", "Other messages that were refused", &counters.refused)?;
+        self.counter("workers_suspended", "Workers suspended for what they sent", counters.suspended)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {

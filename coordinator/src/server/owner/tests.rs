@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use packfed_protocol::{CheckIn, Digest, Outcome, RejectionCode, Round, Version};
+use packfed_protocol::{CheckIn, Conditions, Digest, Outcome, RejectionCode, Round, Version};
 
 use super::super::metrics::Metrics;
 use super::*;
@@ -54,7 +54,14 @@ async fn owned(groups_max: usize) -> (Result<Status, ServerError>, Vec<usize>, V
     let mut engine = Engine::new(plan(), registry(), now());
     for n in 1..4 {
         let digest = Digest(engine.head().digest().0);
-        let check_in = CheckIn { run: raw().run, version: Version(0), digest, examples: 5, planned: true };
+        let check_in = CheckIn {
+            run: raw().run,
+            version: Version(0),
+            digest,
+            examples: 5,
+            conditions: Conditions::ALL,
+            planned: true,
+        };
         engine.handle(Event::CheckIn { worker: worker(n).id(), check_in }, now());
     }
     let store = Groups { sizes: Arc::default(), groups_max };
@@ -64,9 +71,10 @@ async fn owned(groups_max: usize) -> (Result<Status, ServerError>, Vec<usize>, V
     let (inbox, arrivals) = mpsc::channel(8);
     let bad = Rejection::new(RejectionCode::Malformed, "no update");
     let mut answers = Vec::new();
-    for update in [Ok(update(1, 1, 0)), Err(bad), Ok(update(2, 1, 0))] {
+    for (n, update) in [(1, Ok(update(1, 1, 0))), (3, Err(bad)), (2, Ok(update(2, 1, 0)))] {
         let (verdict, answer) = oneshot::channel();
-        inbox.send(Arrival::Update { update, verdict }).await.unwrap();
+        let worker = worker(n).id();
+        inbox.send(Arrival::Update { worker, update, verdict }).await.unwrap();
         answers.push(answer);
     }
     drop(inbox);
@@ -83,7 +91,7 @@ async fn owned(groups_max: usize) -> (Result<Status, ServerError>, Vec<usize>, V
 async fn what_waits_together_is_stored_at_once_and_then_answered() {
     let (ended, groups, told) = owned(1).await;
     assert_eq!(ended.unwrap().counters.accepted, 2);
-    assert_eq!(groups, [2], "two updates, one flush");
+    assert_eq!(groups, [3], "two updates and what one counts against its worker, one flush");
     let outcomes: Vec<Outcome> = told.into_iter().map(|verdict| verdict.unwrap().outcome).collect();
     assert!(matches!(outcomes[..], [Outcome::Accepted, Outcome::Rejected(_), Outcome::Accepted]), "{outcomes:?}");
 }

@@ -14,6 +14,9 @@ const SETTLING_MS: u64 = 150_000;
 /// A round that is cut short by what is left of the faults is followed by one that is not.
 const ROUNDS_LOST: u64 = 3;
 
+/// Most workers of a scenario.
+const FLEET_MAX: u64 = 8;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct FaultsOffIsProgress {
@@ -30,9 +33,11 @@ impl FaultsOffIsProgress {
     }
 }
 
-/// Longest that a round takes, both phases at their time-outs.
+/// Longest that a round takes, both phases at their time-outs, once everybody is back who was told to come back.
 fn round_ms(plan: &RunPlan) -> u64 {
-    plan.raw().selection.timeout_ms.saturating_add(plan.raw().reporting.timeout_ms)
+    let raw = plan.raw();
+    let away_ms = raw.eligibility.separation_ms.max(raw.strikes.suspended_ms) + 2 * raw.pace.window_ms(FLEET_MAX);
+    raw.selection.timeout_ms + raw.reporting.timeout_ms + away_ms
 }
 
 /// How long after the faults end the run has to be over.

@@ -77,7 +77,7 @@ impl Invariant for OneOpenRound {
             Seen::Durable(Write::Abandon { round }) => self.abandoned(*round),
             Seen::Durable(Write::Commit(commit)) => self.committed(commit),
             Seen::Started { stored: Some(stored), .. } => self.started(stored),
-            Seen::Durable(Write::Enroll { .. } | Write::Accept { .. })
+            Seen::Durable(Write::Enroll { .. } | Write::Members(_) | Write::Accept { .. })
             | Seen::Started { stored: None, .. }
             | Seen::CannotStart { .. }
             | Seen::Died

@@ -1,0 +1,56 @@
+//! What is remembered of workers beyond a round, and how one comes to be suspended or revoked.
+
+use packfed_protocol::{RejectionCode, Timestamp, WorkerId};
+
+use super::Engine;
+use crate::event::{Effect, Write};
+use crate::registry::Standing;
+use crate::strikes::is_misbehaviour;
+
+impl Engine {
+    /// Notes that a worker checked in.
+    pub(super) fn saw(&mut self, worker: &WorkerId, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Some(entry) = self.registry.saw(worker, now) {
+            effects.push(Effect::Store(Write::Members(vec![entry])));
+        }
+    }
+
+    /// Notes that workers were drawn, if they have to rest afterwards.
+    pub(super) fn drew(&mut self, cohort: &[WorkerId], now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.plan.raw().eligibility.separation_ms == 0 {
+            return;
+        }
+        let entries: Vec<_> = cohort.iter().filter_map(|worker| self.registry.drew(worker, now)).collect();
+        if !entries.is_empty() {
+            effects.push(Effect::Store(Write::Members(entries)));
+        }
+    }
+
+    /// Counts what a worker sent against it, if it is misbehaviour.
+    pub(super) fn strike(&mut self, worker: &WorkerId, code: RejectionCode, now: Timestamp, effects: &mut Vec<Effect>) {
+        if !is_misbehaviour(code) {
+            return;
+        }
+        let Some(entry) = self.registry.strike(worker, self.plan.raw().strikes, now) else { return };
+        let standing = entry.1.standing;
+        effects.push(Effect::Store(Write::Members(vec![entry])));
+        if let Err(rejection) = self.registry.admitted(worker, now) {
+            tracing::warn!(%worker, %code, ?standing, "suspended");
+            // It has its verdict to hear; what it then asks for it is told that it is suspended.
+            self.idle.remove(worker);
+            self.counters.suspended += 1;
+            debug_assert_eq!(rejection.code, RejectionCode::Suspended, "a strike revokes nobody");
+        }
+    }
+
+    /// Gives a worker the standing that the operator wants, and tells it if that ends its part.
+    pub(super) fn stand(&mut self, worker: WorkerId, standing: Standing, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.registry.stand(&worker, standing) else { return };
+        tracing::info!(%worker, ?standing, "the operator's word");
+        effects.push(Effect::Store(Write::Members(vec![entry])));
+        if let Err(rejection) = self.registry.admitted(&worker, now) {
+            self.idle.remove(&worker);
+            self.turn_away(worker, rejection, now, effects);
+        }
+    }
+}
