@@ -13,11 +13,13 @@ use tracing_subscriber::EnvFilter;
 mod base_model;
 mod init;
 mod layers_file;
+mod operator;
 mod replay;
 mod report_table;
 mod serve;
 mod status;
 mod template;
+mod worker;
 
 /// Coordinate federated fine-tuning: open rounds, add what workers send, keep and hand back the model.
 #[derive(Debug, Parser)]
@@ -40,6 +42,8 @@ enum Command {
     Replay(replay::Replay),
     /// Say how the run stands.
     Status(status::StatusCommand),
+    /// Say who is enrolled, or say who may take part.
+    Worker(worker::WorkerCommand),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -58,6 +62,7 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Replay(replay) => replay.run(),
             Command::Status(status) => status.run(),
+            Command::Worker(worker) => worker.run(),
         }
     }
 }
@@ -96,10 +101,11 @@ Examples:
   coordinator init run1 --base model.safetensors --tokens 4
   coordinator serve --config run1/coordinator.toml
   coordinator status --config run1/coordinator.toml --json
+  coordinator worker list --config run1/coordinator.toml
   coordinator replay run1/audit --config run1/coordinator.toml
 
 Exit codes:
   0  done
   1  it failed; stderr says why and what to do next
   2  the command line is wrong
-  3  `status` found no serving coordinator and reported what the store holds";
+  3  `status` or `worker list` found no serving coordinator and reported what the store holds";

@@ -25,7 +25,7 @@ pub enum Standing {
     Admitted,
     /// Not before this time; [`FOREVER`] is until the operator admits it.
     Suspended(Timestamp),
-    /// Never again under this key.
+    /// Never again under this key, unless the operator admits it.
     Revoked,
 }
 

@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packfed_protocol::quic::{self, QuicError};
-use packfed_protocol::{CoordinatorId, Identity, IdentityError, Rejection, Timestamp, Verdict, Verified, WorkerId};
+use packfed_protocol::{
+    CoordinatorId, Identity, IdentityError, Order, Rejection, Timestamp, Verdict, Verified, WorkerId,
+};
 use quinn::VarInt;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -43,6 +45,7 @@ mod owner;
 mod partials;
 mod peer;
 mod report;
+mod roster;
 mod shared;
 mod strangers;
 mod stream;
@@ -53,6 +56,7 @@ pub use clock::now;
 use gate::{Address, Gate, Judgement};
 use owner::{Ending, Owner};
 pub use report::Report;
+pub use roster::{Roster, Row};
 use shared::Shared;
 pub use traffic::Bytes;
 
@@ -137,6 +141,8 @@ enum Arrival {
     Gone { from: Sender },
     /// The operator asks.
     Status { report: oneshot::Sender<String> },
+    /// The operator wants to know of workers, or to change what one may do.
+    Order { order: Order, answer: oneshot::Sender<Result<String, Rejection>> },
 }
 
 /// A worker, by one of its connections: a later one replaces it.

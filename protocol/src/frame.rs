@@ -46,6 +46,8 @@ pub enum FrameType {
     StatusRequest = 0x04,
     /// Worker to coordinator: send an announced payload from here.
     Fetch = 0x0a,
+    /// Operator to coordinator: who is enrolled, and who may take part.
+    Order = 0x0b,
     /// Coordinator to worker: the key stands in the registry.
     Enrolled = 0x11,
     /// Coordinator to worker: what stays the same for a whole run.
@@ -60,7 +62,7 @@ pub enum FrameType {
     Finished = 0x16,
     /// Coordinator to worker: no, for anything but an update.
     Refused = 0x17,
-    /// Coordinator to its own operator: the answer to a status request.
+    /// Coordinator to its own operator: the answer to a status request or an order.
     Status = 0x18,
     /// Coordinator to worker: a payload goes on from here.
     Resume = 0x1a,
@@ -70,12 +72,13 @@ pub enum FrameType {
 
 impl FrameType {
     /// Every type, in the order of the numbers.
-    pub const ALL: [FrameType; 15] = [
+    pub const ALL: [FrameType; 16] = [
         FrameType::Enroll,
         FrameType::CheckIn,
         FrameType::Update,
         FrameType::StatusRequest,
         FrameType::Fetch,
+        FrameType::Order,
         FrameType::Enrolled,
         FrameType::Plan,
         FrameType::Assignment,
@@ -106,6 +109,7 @@ impl FrameType {
             FrameType::Update => "update",
             FrameType::StatusRequest => "status-request",
             FrameType::Fetch => "fetch",
+            FrameType::Order => "order",
             FrameType::Enrolled => "enrolled",
             FrameType::Plan => "plan",
             FrameType::Assignment => "assignment",

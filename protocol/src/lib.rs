@@ -32,7 +32,7 @@ pub use identity::{Identity, IdentityError};
 pub use limits::{DETAIL_BYTES_MAX, LAYER_NAME_BYTES_MAX, LAYERS_MAX, Limits, NAME_CHARS_MAX, WORD_BYTES};
 pub use message::{
     Assignment, CatchUp, CatchUpOffer, CheckIn, ComeBack, Conditions, Enroll, Enrolled, Fetch, Finished, Frame,
-    LaneScales, LayerPlan, LocalOptimizer, Message, Offer, Outcome, Plan, Refused, Resume, Status, Verdict,
+    LaneScales, LayerPlan, LocalOptimizer, Message, Offer, Order, Outcome, Plan, Refused, Resume, Status, Verdict,
 };
 pub use payload::{Payload, PayloadId, Prefix};
 pub use rejection::{Rejection, RejectionCode};

@@ -8,6 +8,7 @@ mod assignment;
 mod catch_up;
 mod check_in;
 mod enroll;
+mod order;
 mod plan;
 mod status;
 mod transfer;
@@ -17,6 +18,7 @@ pub use assignment::{Assignment, LaneScales, LocalOptimizer};
 pub use catch_up::{CatchUp, CatchUpOffer};
 pub use check_in::{CheckIn, Conditions};
 pub use enroll::{Enroll, Enrolled};
+pub use order::Order;
 pub use plan::{LayerPlan, Plan};
 pub use status::Status;
 pub use transfer::{Fetch, Resume};
@@ -41,6 +43,8 @@ pub enum Message {
     StatusRequest,
     /// Worker to coordinator: send an announced payload from here.
     Fetch(Fetch),
+    /// Operator to coordinator: who is enrolled, and who may take part.
+    Order(Order),
     /// Coordinator to worker: the key stands in the registry.
     Enrolled(Enrolled),
     /// Coordinator to worker: what stays the same for a whole run.
@@ -55,7 +59,7 @@ pub enum Message {
     Finished(Finished),
     /// Coordinator to worker: no, for anything but an update.
     Refused(Refused),
-    /// Coordinator to its own operator: the answer to a status request.
+    /// Coordinator to its own operator: the answer to a status request or an order.
     Status(Status),
     /// Coordinator to worker: a payload goes on from here.
     Resume(Resume),
@@ -107,6 +111,7 @@ impl Frame {
                 Message::StatusRequest
             }
             FrameType::Fetch => Message::Fetch(wire::from_bytes(body)?),
+            FrameType::Order => Message::Order(wire::from_bytes(body)?),
             FrameType::Enrolled => Message::Enrolled(wire::from_bytes(body)?),
             FrameType::Plan => Message::Plan(Plan::decode(body)?),
             FrameType::Assignment => Message::Assignment(Assignment::decode(body)?),
@@ -163,6 +168,7 @@ impl Message {
             Message::Update(_) => FrameType::Update,
             Message::StatusRequest => FrameType::StatusRequest,
             Message::Fetch(_) => FrameType::Fetch,
+            Message::Order(_) => FrameType::Order,
             Message::Enrolled(_) => FrameType::Enrolled,
             Message::Plan(_) => FrameType::Plan,
             Message::Assignment(_) => FrameType::Assignment,
@@ -187,6 +193,7 @@ impl Message {
             Message::Update(signed) => signed.append_offer_to(body),
             Message::StatusRequest => {}
             Message::Fetch(fetch) => wire::append(fetch, body),
+            Message::Order(order) => wire::append(order, body),
             Message::Enrolled(enrolled) => wire::append(enrolled, body),
             Message::Plan(plan) => wire::append(plan, body),
             Message::Assignment(assignment) => wire::append(assignment, body),
@@ -209,6 +216,7 @@ impl Message {
             | Message::CheckIn(_)
             | Message::StatusRequest
             | Message::Fetch(_)
+            | Message::Order(_)
             | Message::Enrolled(_)
             | Message::Plan(_)
             | Message::Assignment(_)

@@ -13,6 +13,7 @@ use crate::event::{Effect, Event, Ticket};
 use crate::plan::tests::raw;
 use crate::redb_store::RedbStore;
 use crate::redb_store::tests::{plan, registry, update, worker};
+use crate::registry::Standing;
 use crate::resume::resume;
 use crate::store::Store;
 
@@ -133,6 +134,27 @@ fn a_group_that_was_logged_and_not_stored_is_taken_back() {
 }
 
 #[test]
+fn strikes_and_the_operators_word_are_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::create(folder.path());
+    process.check_in_all();
+    let struck = worker(3).id();
+    for _ in 0..3 {
+        let rejection = Rejection::new(RejectionCode::BadSignature, "forged");
+        process.give(Event::BadUpdate { ticket: Ticket(9), worker: struck, rejection });
+    }
+    (1..4).for_each(|n| process.report(n, 1));
+    assert_eq!(process.engine.head().version(), 0, "the third is suspended");
+    let mut process = process.again();
+    process.give(Event::Stand { worker: struck, standing: Standing::Admitted });
+    process.report(3, 1);
+    let (registry, stored) = (process.engine.registry().clone(), process.store.registry().unwrap());
+    assert_eq!((registry, process.engine.head().version()), (stored, 1));
+    let (digest, replayed) = process.replayed();
+    assert_eq!((replayed.version, replayed.digest, replayed.taken_back), (1, digest, 0));
+}
+
+#[test]
 fn what_a_crash_left_half_written_is_cut_off_unless_the_store_depends_on_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut process = Process::create(folder.path());
@@ -241,6 +263,8 @@ fn every_entry_is_read_as_it_was_written() {
         told(Event::BadUpdate { ticket: Ticket(9), worker: worker_id, rejection: rejection.clone() }),
         told(Event::BadMessage { worker: worker_id, rejection }),
         told(Event::Disconnected { worker: worker_id }),
+        told(Event::Stand { worker: worker_id, standing: Standing::Suspended(Timestamp(12)) }),
+        told(Event::Stand { worker: worker_id, standing: Standing::Revoked }),
         told(Event::Tick),
     ];
     for entry in entries {
@@ -255,4 +279,5 @@ fn every_entry_is_read_as_it_was_written() {
         assert!(!shown.contains("07070707"), "a token is not shown: {shown}");
     }
     assert_eq!(Entry::from_bytes(&[200; 9]).unwrap_err(), EntryError::Kind(200));
+    assert_eq!(Entry::from_bytes(&[6; 9]).unwrap_err(), EntryError::Kind(6), "its number is not used again");
 }

@@ -49,8 +49,8 @@ async fn next(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<Option<Sa
     let Some(header) = read_header(recv, shared).await? else { return Ok(None) };
     match header.frame_type {
         FrameType::Enroll | FrameType::CheckIn => {}
-        // Read to its end, so that the stream goes on; it has no body to speak of.
-        FrameType::StatusRequest => {
+        // Read to its end, so that the stream goes on; it has next to no body.
+        FrameType::StatusRequest | FrameType::Order => {
             read_body(recv, header, shared).await?;
             return Ok(Some(Said::Bad(unexpected(header))));
         }
@@ -78,6 +78,7 @@ fn unexpected(header: FrameHeader) -> Rejection {
     let detail = match header.frame_type {
         FrameType::Update | FrameType::Fetch => format!("{} has a stream of its own", header.frame_type),
         FrameType::StatusRequest => "only the coordinator's own key may ask for the status".to_owned(),
+        FrameType::Order => "only the coordinator's own key may give orders".to_owned(),
         other => format!("a worker does not send {other}"),
     };
     Rejection::new(RejectionCode::Unexpected, detail)

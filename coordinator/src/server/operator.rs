@@ -1,28 +1,32 @@
-//! The operator's connection: whoever proves the coordinator's own key may ask how things are.
+//! The operator's connection: whoever proves the coordinator's own key may ask how things are, and say who takes part.
 
 use packfed_protocol::quic::ReadError;
-use packfed_protocol::{FrameType, Message, Refused, Rejection, RejectionCode, Status};
+use packfed_protocol::{Frame, FrameType, Message, Order, Refused, Rejection, RejectionCode, Status};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Arrival;
 use super::shared::Shared;
-use super::stream::{read_body, read_header, write};
+use super::stream::{bad, read_body, read_header, write};
 
-/// Answers status requests until the operator leaves.
+/// What the operator may say.
+enum Asked {
+    Status,
+    Order(Order),
+}
+
+/// Answers the operator until it leaves.
 pub(super) async fn serve(connection: &quinn::Connection, shared: &Shared, inbox: &mpsc::Sender<Arrival>) {
     let Ok((mut send, mut recv)) = connection.accept_bi().await else { return };
     loop {
         let answer = match asked(&mut recv, shared).await {
-            Ok(true) => {
-                let (report, answer) = oneshot::channel();
-                if inbox.send(Arrival::Status { report }).await.is_err() {
-                    return;
-                }
-                let Ok(json) = answer.await else { return };
-                Message::Status(Status { json })
-            }
-            Ok(false) | Err(ReadError::Lost(_)) => return,
-            Err(ReadError::BadFrame(rejection)) => Message::Refused(Refused { rejection }),
+            Ok(Some(asked)) => answer(asked, inbox).await,
+            Ok(None) | Err(ReadError::Lost(_)) => return,
+            Err(ReadError::BadFrame(rejection)) => Some(Err(rejection)),
+        };
+        let answer = match answer {
+            Some(Ok(json)) => Message::Status(Status { json }),
+            Some(Err(rejection)) => Message::Refused(Refused { rejection }),
+            None => return,
         };
         let last = matches!(answer, Message::Refused(_));
         if !write(&mut send, &answer, shared).await || last {
@@ -34,12 +38,33 @@ pub(super) async fn serve(connection: &quinn::Connection, shared: &Shared, inbox
     let _ = tokio::time::timeout(shared.frame_time, send.stopped()).await;
 }
 
-/// Whether there is one more request.
-async fn asked(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<bool, ReadError> {
-    let Some(header) = read_header(recv, shared).await? else { return Ok(false) };
-    if header.frame_type != FrameType::StatusRequest {
-        let detail = format!("the coordinator's own key asks for the status; it sent {}", header.frame_type);
+/// What the owner says; `None` if it is gone.
+async fn answer(asked: Asked, inbox: &mpsc::Sender<Arrival>) -> Option<Result<String, Rejection>> {
+    match asked {
+        Asked::Status => {
+            let (report, answer) = oneshot::channel();
+            inbox.send(Arrival::Status { report }).await.ok()?;
+            answer.await.ok().map(Ok)
+        }
+        Asked::Order(order) => {
+            let (sender, answer) = oneshot::channel();
+            inbox.send(Arrival::Order { order, answer: sender }).await.ok()?;
+            answer.await.ok()
+        }
+    }
+}
+
+/// The next thing that the operator says, if there is one.
+async fn asked(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<Option<Asked>, ReadError> {
+    let Some(header) = read_header(recv, shared).await? else { return Ok(None) };
+    if !matches!(header.frame_type, FrameType::StatusRequest | FrameType::Order) {
+        let detail =
+            format!("the coordinator's own key asks for the status or gives orders; it sent {}", header.frame_type);
         return Err(ReadError::BadFrame(Rejection::new(RejectionCode::Unexpected, detail)));
     }
-    read_body(recv, header, shared).await.map(|_| true)
+    match read_body(recv, header, shared).await? {
+        Frame::Message(Message::StatusRequest) => Ok(Some(Asked::Status)),
+        Frame::Message(Message::Order(order)) => Ok(Some(Asked::Order(order))),
+        other => Err(bad(RejectionCode::Unexpected, format!("{} was announced as another", other.frame_type()))),
+    }
 }

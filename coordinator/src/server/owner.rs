@@ -12,19 +12,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use packfed_protocol::{Digest, Message, Rejection, Timestamp, Verdict, WorkerId};
+use packfed_protocol::{Digest, Message, Order, Rejection, RejectionCode, Timestamp, Verdict, WorkerId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::Stopwatch;
 use super::control::Said;
 use super::metrics::Shown;
 use super::report::Report;
+use super::roster::{Roster, Row};
 use super::shared::Shared;
 use super::{Arrival, CLOSED, Sender, ServerError, now};
 use crate::aggregation::AggregationTask;
 use crate::audit::AuditLog;
 use crate::engine::Engine;
 use crate::event::{Effect, Event, Ticket, Write};
+use crate::registry::{FOREVER, Standing};
 use crate::status::Status;
 use crate::store::Store;
 
@@ -202,7 +204,32 @@ impl Owner {
                 let _ = report.send(Report::serving(self.engine.status(), &self.shared.traffic).to_json());
                 Ok(())
             }
+            Arrival::Order { order, answer } => {
+                let result = self.order(order)?;
+                let _ = answer.send(result);
+                Ok(())
+            }
         }
+    }
+
+    /// Does what the operator orders; what is answered is stored.
+    fn order(&mut self, order: Order) -> Result<Result<String, Rejection>, ServerError> {
+        let (worker, standing) = match order {
+            Order::List(after) => {
+                self.settle()?;
+                let connected = |worker: &WorkerId| self.connected.contains_key(worker);
+                return Ok(Ok(Roster::page(self.engine.registry().members(), after, now(), connected).to_json()));
+            }
+            Order::Admit(worker) => (worker, Standing::Admitted),
+            Order::Suspend(worker) => (worker, Standing::Suspended(FOREVER)),
+            Order::Revoke(worker) => (worker, Standing::Revoked),
+        };
+        let connected = self.connected.contains_key(&worker);
+        self.give(Event::Stand { worker, standing })?;
+        self.settle()?;
+        let member = self.engine.registry().members().get(&worker);
+        let row = member.map(|member| Row::of(&worker, member, now(), connected).to_json());
+        Ok(row.ok_or_else(|| Rejection::new(RejectionCode::UnknownWorker, format!("no worker has key {worker}"))))
     }
 
     /// A worker's newest connection is the one that counts. What was meant for an older one goes there first.

@@ -68,7 +68,7 @@ impl Lane {
 
 fn belongs_to_rounds(frame: FrameType) -> bool {
     match frame {
-        FrameType::StatusRequest | FrameType::Status => false,
+        FrameType::StatusRequest | FrameType::Order | FrameType::Status => false,
         FrameType::Enroll
         | FrameType::CheckIn
         | FrameType::Update

@@ -104,6 +104,58 @@ fn serve_says_where_it_listens_and_stops_when_told() {
     assert!(logs.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{logs}");
 }
 
+#[cfg(unix)]
+#[test]
+fn the_operator_says_who_takes_part_while_a_coordinator_serves() {
+    use std::io::{BufRead, BufReader};
+
+    use packfed_coordinator::registry::{Member, Registry, Standing};
+    use packfed_protocol::WorkerId;
+
+    let folder = tempfile::tempdir().unwrap();
+    assert!(coordinator(&["init", "run"], folder.path()).status.success());
+    let path = folder.path().join("run/coordinator.toml");
+    let config = fs::read_to_string(&path).unwrap().replace("127.0.0.1:4600", "127.0.0.1:0");
+    fs::write(&path, config).unwrap();
+    let store = folder.path().join("run/coordinator.redb");
+    fs::remove_file(&store).unwrap();
+    let member = |n: u8, name: &str| (WorkerId([n; 32]), Member::new(name.to_owned(), Standing::Admitted));
+    let members = [member(1, "tablet"), member(2, "phone"), member(3, "phone")].into();
+    drop(RedbStore::create(&store, &Registry::new(members, [].into())).unwrap());
+    let worker = |arguments: &[&str], address: &str| {
+        let shared = ["--config", "run/coordinator.toml", "--json", "--address", address];
+        let output = coordinator(&[&["worker"], arguments, &shared].concat(), folder.path());
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, list, error) = worker(&["list"], "127.0.0.1:0");
+    assert_eq!(
+        (code, serde_json::from_str::<Value>(&list).unwrap().as_array().unwrap().len()),
+        (Some(3), 3),
+        "{error}"
+    );
+    let (code, _, error) = worker(&["revoke", "tablet"], "127.0.0.1:0");
+    assert_eq!((code, error.contains("only the one that serves changes a standing")), (Some(1), true), "{error}");
+
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_coordinator"));
+    serve.args(["serve", "--config"]).arg(&path);
+    let mut process = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let address = first.split_whitespace().nth(2).unwrap();
+    let (code, row, error) = worker(&["suspend", "tablet"], address);
+    let row: Value = serde_json::from_str(&row).unwrap_or_else(|_| panic!("{error}"));
+    assert_eq!((code, &row["name"], &row["standing"]), (Some(0), &"tablet".into(), &"suspended".into()));
+    let (code, _, error) = worker(&["revoke", "phone"], address);
+    assert_eq!((code, error.contains("2 workers are named")), (Some(1), true), "{error}");
+    assert_eq!(worker(&["revoke", &"03".repeat(32)], address).0, Some(0));
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let (code, list, _) = worker(&["list"], "127.0.0.1:0");
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let standings: Vec<_> = list.as_array().unwrap().iter().map(|row| row["standing"].as_str().unwrap()).collect();
+    assert_eq!((code, standings), (Some(3), vec!["suspended", "admitted", "revoked"]), "it outlives a kill");
+}
+
 #[test]
 fn a_bad_configuration_is_one_line_with_the_next_step() {
     let folder = tempfile::tempdir().unwrap();

@@ -13,5 +13,6 @@ mod restart;
 mod robust;
 mod scripted;
 mod served;
+mod standing;
 mod transfer;
 mod wire;

@@ -17,7 +17,7 @@ use packfed_coordinator::server::{Outcome, Server, ServerError};
 use packfed_coordinator::store::Store;
 use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::quic::{client, read_message, write_message};
-use packfed_protocol::{CoordinatorId, Digest, Identity, Limits, Message, Token};
+use packfed_protocol::{CoordinatorId, Digest, Identity, Limits, Message, Order, Rejection, Token};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -131,12 +131,31 @@ pub(crate) async fn status(address: SocketAddr) -> Value {
     }
 }
 
+/// Gives an order as the operator does.
+pub(crate) async fn order(address: SocketAddr, order: Order) -> Result<Value, Rejection> {
+    match ask(&coordinator(), address, &coordinator().id(), &Message::Order(order)).await {
+        Message::Status(status) => Ok(serde_json::from_str(&status.json).unwrap()),
+        Message::Refused(refused) => Err(refused.rejection),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Asks for the status under any key.
 pub(crate) async fn ask_status(identity: &Identity, address: SocketAddr, pinned: &CoordinatorId) -> Message {
+    ask(identity, address, pinned, &Message::StatusRequest).await
+}
+
+/// Asks something on a connection of its own.
+pub(crate) async fn ask(
+    identity: &Identity,
+    address: SocketAddr,
+    pinned: &CoordinatorId,
+    question: &Message,
+) -> Message {
     let client = client(identity).unwrap();
     let connection = client.connect(address, pinned).await.unwrap();
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
-    write_message(&mut send, &Message::StatusRequest).await.unwrap();
+    write_message(&mut send, question).await.unwrap();
     read_message(&mut recv, &Limits::default()).await.unwrap().unwrap().0
 }
 

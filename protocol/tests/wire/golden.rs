@@ -93,6 +93,18 @@ fn fetch_is_golden() {
 }
 
 #[test]
+fn order_is_golden() {
+    check(
+        &samples::order(),
+        &[
+            "5046 05 0b 24000000", // PF, version 5, Order, 36 bytes
+            "02000000",            // suspend
+            "5757575757575757575757575757575757575757575757575757575757575757", // worker
+        ],
+    );
+}
+
+#[test]
 fn resume_is_golden() {
     check(
         &samples::resume(),
@@ -277,7 +289,7 @@ fn status_is_golden() {
 #[test]
 fn every_type_in_the_table_has_its_number_and_a_vector() {
     let numbers: Vec<u8> = FrameType::ALL.iter().map(|frame_type| frame_type.number()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 0x0a, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x1a, 0x1b]);
+    assert_eq!(numbers, [1, 2, 3, 4, 0x0a, 0x0b, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x1a, 0x1b]);
 
     let mut sampled: Vec<FrameType> = samples::every_message().iter().map(Message::frame_type).collect();
     sampled.dedup();

@@ -2,9 +2,9 @@
 
 use packfed_protocol::{
     Assignment, CatchUp, CheckIn, ComeBack, Conditions, Digest, Enroll, Enrolled, Fetch, Finished, Frame, FrameHeader,
-    FrameType, HEADER_BYTES, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message, Outcome, Payload, Plan,
-    Refused, Rejection, RejectionCode, Resume, Round, RunId, Signed, Status, Token, UpdateHeader, Verdict, Version,
-    WorkerId,
+    FrameType, HEADER_BYTES, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message, Order, Outcome,
+    Payload, Plan, Refused, Rejection, RejectionCode, Resume, Round, RunId, Signed, Status, Token, UpdateHeader,
+    Verdict, Version, WorkerId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -131,6 +131,8 @@ fn message() -> impl Strategy<Value = Message> {
         Just(Message::StatusRequest),
         (digest(), any::<u64>()).prop_map(|(payload, offset)| Message::Fetch(Fetch { payload, offset })),
         any::<u64>().prop_map(|offset| Message::Resume(Resume { offset })),
+        (select(vec![Order::List, Order::Admit, Order::Suspend, Order::Revoke]), any::<[u8; 32]>())
+            .prop_map(|(order, worker)| Message::Order(order(WorkerId(worker)))),
         (any::<[u8; 16]>(), any::<[u8; 32]>())
             .prop_map(|(run, worker)| Message::Enrolled(Enrolled { run: RunId(run), worker: WorkerId(worker) })),
         plan(),

@@ -2,8 +2,8 @@
 
 use packfed_protocol::{
     Assignment, CatchUp, CheckIn, ComeBack, Conditions, Digest, Enroll, Enrolled, Fetch, Finished, Identity, LaneClips,
-    LaneScales, LayerPlan, LocalOptimizer, Message, Outcome, Payload, Plan, Refused, Rejection, RejectionCode, Resume,
-    Round, RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
+    LaneScales, LayerPlan, LocalOptimizer, Message, Order, Outcome, Payload, Plan, Refused, Rejection, RejectionCode,
+    Resume, Round, RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
 };
 
 pub(crate) fn run() -> RunId {
@@ -112,6 +112,10 @@ pub(crate) fn fetch() -> Message {
     Message::Fetch(Fetch { payload: Digest([0x50; 32]), offset: 0x0203_0405_0607_0809 })
 }
 
+pub(crate) fn order() -> Message {
+    Message::Order(Order::Suspend(WorkerId([0x57; 32])))
+}
+
 pub(crate) fn resume() -> Message {
     Message::Resume(Resume { offset: 0x0203_0405_0607_0809 })
 }
@@ -148,6 +152,7 @@ pub(crate) fn every_message() -> Vec<Message> {
         Message::Update(update()),
         Message::StatusRequest,
         fetch(),
+        order(),
         enrolled(),
         plan(),
         assignment(),
