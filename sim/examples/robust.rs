@@ -6,6 +6,7 @@
 use anyhow::Result;
 use clap::Parser;
 use packfed_coordinator::config::{AggregationTable, ProfileName, RuleName};
+use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_sim::attack::{Attack, Malice};
 use packfed_sim::federated::FederatedTask;
 use packfed_sim::options::{Options, UNEVEN, digits_run};
@@ -36,6 +37,15 @@ struct Arguments {
     /// Of the trimmed mean.
     #[arg(long, default_value_t = 0.3)]
     trim: f64,
+    /// The server's step (FedAvgM). Liars shrink what honest workers agree on and leave its noise: small steps average that out.
+    #[arg(long, default_value_t = 0.4)]
+    rate: f64,
+    /// Of the server (FedAvgM).
+    #[arg(long, default_value_t = 0.5)]
+    momentum: f64,
+    /// One rule alone.
+    #[arg(long)]
+    only: Option<String>,
     /// Also the mean of updates that are shrunk to this norm.
     #[arg(long)]
     clip_norm: Option<f64>,
@@ -78,6 +88,7 @@ impl Arguments {
         if let Some(clip_norm) = self.clip_norm {
             rules.push((format!("mean, norm ≤ {clip_norm}"), AggregationTable { clip_norm, ..rule(RuleName::Mean) }));
         }
+        rules.retain(|(name, _)| self.only.as_deref().is_none_or(|only| name.contains(only)));
         rules
     }
 }
@@ -130,7 +141,9 @@ fn run(
 ) -> Result<f64> {
     let malice = attack.map(|attack| Malice { attack, share: arguments.malicious });
     let resilience = Resilience { aggregation, malice };
-    let plan = resilience.applied(digits_run(options, &task.base, task.base_digest()))?.plan()?;
+    let mut run = resilience.applied(digits_run(options, &task.base, task.base_digest()))?;
+    run.server_optimizer = ServerOptimizer::FedAvgM { rate: arguments.rate, momentum: arguments.momentum };
+    let plan = run.plan()?;
     Ok(packed::run_attacked(task, options, plan, malice, &Progress::new(arguments.json))?.result.score.accuracy)
 }
 
