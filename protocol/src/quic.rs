@@ -120,6 +120,12 @@ impl Client {
         })
     }
 
+    /// Another identity that connects from the same socket; closing either closes the connections of both.
+    #[must_use]
+    pub fn with_identity(&self, identity: &Identity) -> Client {
+        Client { endpoint: self.endpoint.clone(), identity: identity.clone() }
+    }
+
     /// Goes on from another port: what a change of network looks like to the coordinator. Connections
     /// stay; what was lost on the way is sent again.
     ///

@@ -358,6 +358,25 @@ async fn the_keys_of_concurrent_connections_are_not_confused() {
     }
 }
 
+#[tokio::test]
+async fn identities_that_share_a_socket_are_told_apart() {
+    let server = server(&Identity::from_seed(COORDINATOR_SEED), loopback()).unwrap();
+    let addr = server.local_addr().unwrap();
+    let pinned = Identity::from_seed(COORDINATOR_SEED).id();
+    let shared = client(&Identity::from_seed(WORKER_SEED)).unwrap();
+    let mut held = Vec::new();
+    for seed in 10..14 {
+        let worker = Identity::from_seed([seed; 32]);
+        let client = shared.with_identity(&worker);
+        let accept = async { server.accept().await.unwrap().await.unwrap() };
+        let (connection, accepted) = tokio::join!(client.connect(addr, &pinned), accept);
+        assert_eq!(peer(&accepted), Ok(worker.id()));
+        held.push((connection.unwrap(), accepted));
+    }
+    let ports: std::collections::BTreeSet<_> = held.iter().map(|(_, accepted)| accepted.remote_address()).collect();
+    assert_eq!(ports.len(), 1);
+}
+
 #[test]
 fn without_a_runtime_there_is_no_endpoint() {
     let error = client(&Identity::from_seed(WORKER_SEED)).unwrap_err();
