@@ -51,6 +51,9 @@ const INCOMING_MAX: usize = 1 << 10;
 /// Bytes that may wait with one of these, and with all.
 const INCOMING_BYTES_MAX: (u64, u64) = (16 << 10, 4 << 20);
 
+/// Bytes of packets that may wait for the process; the system may allow fewer.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
 /// One-way streams that a peer may open: none, every exchange has an answer.
 pub const UNIDIRECTIONAL_STREAMS_MAX: u32 = 0;
 
@@ -72,9 +75,19 @@ pub fn server(identity: &Identity, addr: SocketAddr) -> Result<quinn::Endpoint, 
     endpoint.cid_generator(|| Box::new(reset::RandomIds));
     let bind = || {
         let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("no tokio runtime"))?;
-        quinn::Endpoint::new(endpoint, Some(config), UdpSocket::bind(addr)?, runtime)
+        let socket = UdpSocket::bind(addr)?;
+        widen(&socket);
+        quinn::Endpoint::new(endpoint, Some(config), socket, runtime)
     };
     bind().map_err(|error| QuicError::Bind { addr, reason: error.to_string() })
+}
+
+/// Lets more packets wait: many peers share a server's socket, and with the system's own buffer a dozen that begin
+/// to send at once lose some. A system that wants none of it has said all that there is to say.
+fn widen(socket: &UdpSocket) {
+    if let Ok(state) = quinn::udp::UdpSocketState::new(socket.into()) {
+        let _ = state.set_recv_buffer_size(socket.into(), RECEIVE_BUFFER_BYTES);
+    }
 }
 
 /// A socket to connect from, on any free port.
@@ -206,4 +219,22 @@ pub enum QuicError {
     /// The stream takes no more.
     #[error("cannot write: {0}")]
     Write(#[from] quinn::WriteError),
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_packets_may_wait_as_the_system_allows() {
+        // Only there in the network that the machine began with.
+        let Ok(allowed) = std::fs::read_to_string("/proc/sys/net/core/rmem_max") else { return };
+        let allowed: usize = allowed.trim().parse().unwrap();
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        widen(&socket);
+        let state = quinn::udp::UdpSocketState::new((&socket).into()).unwrap();
+        let bytes = state.recv_buffer_size((&socket).into()).unwrap();
+        // The system doubles what it is asked for, to have room for its own records.
+        assert_eq!(bytes, 2 * allowed.min(RECEIVE_BUFFER_BYTES));
+    }
 }
