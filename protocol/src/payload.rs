@@ -91,13 +91,15 @@ impl fmt::Debug for Payload {
 pub struct Prefix {
     id: PayloadId,
     bytes: Vec<u8>,
+    /// Of the bytes before `hashed`.
     hasher: Hasher,
+    hashed: usize,
 }
 
 impl Prefix {
     /// Nothing yet.
     pub fn new(id: PayloadId) -> Prefix {
-        Prefix { id, bytes: Vec::new(), hasher: Hasher::default() }
+        Prefix { id, bytes: Vec::new(), hasher: Hasher::default(), hashed: 0 }
     }
 
     /// The payload that it is of.
@@ -130,8 +132,15 @@ impl Prefix {
             self.bytes.reserve_exact(usize::try_from(grown).unwrap_or(usize::MAX).max(next.len()));
         }
         self.bytes.extend_from_slice(next);
-        self.hasher.update(next);
+        if self.bytes.len() - self.hashed >= HASHED_BYTES_MIN {
+            self.hash();
+        }
         Ok(())
+    }
+
+    fn hash(&mut self) {
+        self.hasher.update(&self.bytes[self.hashed..]);
+        self.hashed = self.bytes.len();
     }
 
     /// The payload, if this is all of it.
@@ -139,8 +148,9 @@ impl Prefix {
     /// # Errors
     /// [`DecodeError::Truncated`] if bytes are missing, [`DecodeError::PayloadDigest`] if they are not the
     /// ones that were announced.
-    pub fn finish(self) -> Result<Payload, DecodeError> {
+    pub fn finish(mut self) -> Result<Payload, DecodeError> {
         self.id.check_length(self.bytes.len())?;
+        self.hash();
         let digest = self.hasher.finish();
         check_digest(digest, self.id.digest)?;
         Ok(Payload { digest, bytes: self.bytes.into() })
@@ -166,6 +176,8 @@ fn wide(length: usize) -> u64 {
 
 /// The first buffer of a payload that is at least as long.
 const GROWTH_BYTES_MIN: usize = 64 << 10;
+/// BLAKE3 hashes many KiB side by side, but a packet's worth one after the other: bytes wait until they are as many.
+const HASHED_BYTES_MIN: usize = 32 << 10;
 
 #[cfg(test)]
 mod tests {
