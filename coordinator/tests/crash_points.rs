@@ -4,6 +4,10 @@
 mod campaign;
 #[path = "../examples/crash_points/device.rs"]
 mod device;
+#[path = "../examples/crash_points/exchange.rs"]
+mod exchange;
+#[path = "../examples/crash_points/folder.rs"]
+mod folder;
 #[path = "../examples/crash_points/process.rs"]
 mod process;
 

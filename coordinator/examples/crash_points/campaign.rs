@@ -15,8 +15,6 @@ use packfed_coordinator::config::{
 };
 use packfed_coordinator::optimizer::ServerOptimizer;
 use packfed_coordinator::pace::Pace;
-use packfed_coordinator::redb_store::RedbStore;
-use packfed_coordinator::registry::{Member, Registry, Standing};
 use packfed_coordinator::server::now;
 use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::{Digest, Identity};
@@ -26,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::device::{Device, Ledger};
+use crate::folder::prepare;
 use crate::process::{Launch, Process};
 
 /// What is to be done.
@@ -181,16 +180,10 @@ impl Campaign {
 
     /// Writes the files that a coordinator needs; returns its configuration's path.
     fn prepare(&self, folder: &Path) -> Result<PathBuf> {
-        let member = |n| (worker(n).id(), Member::new(format!("w{n}"), Standing::Admitted));
-        let registry = Registry::new((1..=self.workers).map(member).collect(), BTreeSet::new());
-        drop(RedbStore::create(&folder.join("coordinator.redb"), &registry)?);
-        coordinator().save(&folder.join("coordinator.key"))?;
         let port = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut file = file(u32::from(self.workers), self.rounds(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         file.audit = Some(AuditTable { directory: "audit".into(), segment_bytes_max: 4 << 20, segments_max: 0 });
-        let config = folder.join("coordinator.toml");
-        std::fs::write(&config, file.to_toml()?)?;
-        Ok(config)
+        prepare(folder, &file, &coordinator(), (1..=self.workers).map(|n| worker(n).id()))
     }
 }
 

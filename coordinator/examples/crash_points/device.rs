@@ -10,12 +10,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use packfed_codec::{Encoder, Scales, Seed, State, Window, decode_catch_up};
 use packfed_coordinator::plan::RunPlan;
-use packfed_protocol::quic::{Client, client, read_end, read_frame, read_message, read_piece, write_message};
+use packfed_protocol::quic::{Client, client, read_frame, write_message};
 use packfed_protocol::{
-    Assignment, CatchUp, CatchUpOffer, CheckIn, Conditions, CoordinatorId, Digest, Fetch, Frame, Identity, LaneClips,
-    Limits, Message, Offer, Outcome, Prefix, RejectionCode, Signed, UpdateHeader, Version,
+    Assignment, CatchUp, CheckIn, CoordinatorId, Digest, Frame, Identity, Limits, Message, Offer, Outcome,
+    RejectionCode, Signed, Version,
 };
 use tokio::sync::watch;
+
+use crate::exchange::{self, exchange, fetched};
 
 /// Where the coordinator listens now, and in which of its lives.
 pub(crate) type Whereabouts = watch::Receiver<Option<(SocketAddr, u64)>>;
@@ -142,7 +144,7 @@ impl Device {
         ensure!(assignment.base.0 == self.version, "round {round} begins at a version that the device has not");
         let update = self.update(assignment)?;
         let again = !self.ledger.sent.insert(round);
-        let verdict = match exchange(connection, update).await {
+        let verdict = match exchange(connection, &Message::Update(update), || ()).await {
             None => return Ok(false),
             Some(Message::Verdict(verdict)) => verdict,
             Some(other) => bail!("a {} where a verdict belongs", other.frame_type()),
@@ -162,8 +164,7 @@ impl Device {
     }
 
     fn check_in(&self) -> CheckIn {
-        let (run, version) = (self.plan.raw().run, Version(self.version));
-        CheckIn { run, version, digest: self.digest(), examples: 50, conditions: Conditions::ALL, planned: true }
+        exchange::check_in(&self.plan, self.version, self.digest())
     }
 
     fn digest(&self) -> Digest {
@@ -183,59 +184,6 @@ impl Device {
             values[slot.index] = (stream.unit() * 200.0 - 90.0).round() * quantum;
         });
         let words = Encoder::new(layout, profile, assignment.turn, &scales)?.nearest(&values)?.words;
-        let [n, ..] = self.identity.id().0;
-        let header = UpdateHeader {
-            worker: self.identity.id(),
-            run: self.plan.raw().run,
-            round: assignment.round,
-            base: assignment.base,
-            layout: self.plan.layout_digest(),
-            examples: 1 + u32::from(n % 50),
-            train_loss: 0.5,
-            clipped: vec![LaneClips::default(); scales.len()],
-            words: u32::try_from(layout.blocks())?,
-            payload: Digest([0; 32]),
-        };
-        Ok(Signed::new(&self.identity, header, words))
+        exchange::signed(&self.identity, &self.plan, assignment, words)
     }
-}
-
-/// Offers an update and sends its words from where they are wanted; the last that is said, or nothing if the
-/// connection ends.
-async fn exchange(connection: &quinn::Connection, update: Signed) -> Option<Message> {
-    let (mut send, mut recv) = connection.open_bi().await.ok()?;
-    let message = Message::Update(update);
-    write_message(&mut send, &message).await.ok()?;
-    let offset = match read_message(&mut recv, &Limits::default()).await.ok().flatten()?.0 {
-        Message::Resume(resume) => usize::try_from(resume.offset).ok()?,
-        other => return Some(other),
-    };
-    send.write_all(message.payload().get(offset..)?).await.ok()?;
-    send.finish().ok()?;
-    Some(read_message(&mut recv, &Limits::default()).await.ok().flatten()?.0)
-}
-
-/// The catch-up of an offer; none if the connection ends.
-async fn fetched(connection: &quinn::Connection, offer: CatchUpOffer) -> Result<Option<CatchUp>> {
-    let Ok((mut send, mut recv)) = connection.open_bi().await else { return Ok(None) };
-    let fetch = Message::Fetch(Fetch { payload: offer.body.digest, offset: 0 });
-    if write_message(&mut send, &fetch).await.is_err() {
-        return Ok(None);
-    }
-    match read_message(&mut recv, &Limits::default()).await {
-        Ok(Some((Message::Resume(_), _))) => {}
-        Ok(Some((other, _))) => bail!("a {} where a body belongs", other.frame_type()),
-        Ok(None) | Err(_) => return Ok(None),
-    }
-    let mut prefix = Prefix::new(offer.body);
-    while prefix.missing() > 0 {
-        if read_piece(&mut recv, &mut prefix).await.is_err() {
-            return Ok(None);
-        }
-    }
-    if read_end(&mut recv).await.is_err() {
-        return Ok(None);
-    }
-    let body = prefix.finish().context("a body is not the one that was offered")?;
-    Ok(Some(offer.complete(body).context("a body is of another offer")?))
 }

@@ -11,6 +11,8 @@
 
 mod campaign;
 mod device;
+mod exchange;
+mod folder;
 mod process;
 
 use std::io::Write;

@@ -55,6 +55,11 @@ impl Process {
         Ok(Listening { address, resumed: first["resumed"]["reports"].as_u64() })
     }
 
+    /// What the system calls it; an error once it has ended.
+    pub(crate) fn id(&self) -> Result<u32> {
+        self.child.id().context("the coordinator has ended")
+    }
+
     /// Ends it with SIGKILL; whether it was still running.
     pub(crate) async fn kill(mut self) -> Result<bool> {
         if self.child.try_wait()?.is_some() {
@@ -66,13 +71,13 @@ impl Process {
 
     /// Its last line, once it has ended by itself.
     pub(crate) async fn report(mut self) -> Result<Value> {
-        let mut last = None;
+        let (id, mut last) = (self.id()?, None);
         while let Some(line) = self.lines.next_line().await? {
             last = Some(line);
         }
         let status = self.child.wait().await?;
         let log = std::fs::read_to_string(&self.errors).unwrap_or_default();
-        ensure!(status.success(), "the coordinator ended with {status}: {log}");
+        ensure!(status.success(), "the coordinator (process {id}) ended with {status}: {log}");
         Ok(serde_json::from_str(&last.context("it said nothing")?)?)
     }
 }
