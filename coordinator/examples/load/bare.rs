@@ -14,7 +14,7 @@ use crate::run;
 /// A bare server that runs.
 pub(crate) enum Running {
     /// In a process of its own.
-    Apart(Process),
+    Apart(Box<Process>),
     /// In this one: then nobody knows what it takes.
     Here(JoinHandle<()>),
 }
@@ -31,7 +31,7 @@ impl Running {
         run::coordinator().save(&key)?;
         let mut process = Process::start(launch, &key)?;
         let address = process.listening().await?.address;
-        Ok((Self::Apart(process), address))
+        Ok((Self::Apart(Box::new(process)), address))
     }
 
     /// What the system calls it, if it has a process of its own.

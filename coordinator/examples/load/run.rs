@@ -93,7 +93,8 @@ pub(crate) fn file(workers: u32, rounds: u32, layers: u32) -> CoordinatorFile {
         layers: (0..layers).map(layer).collect(),
         training: TrainingTable::adam(10, 8, 0.1),
         selection: SelectionTable::of(workers, workers, 3_600_000),
-        pace: Pace::DEFAULT,
+        // Nobody is sent away: all of them are to be held.
+        pace: Pace { held_max: Pace::DEFAULT.held_max.max(workers), ..Pace::DEFAULT },
         strikes: Strikes::DEFAULT,
         buffered: None,
         reporting: ReportingTable { goal: workers, min: workers, timeout_ms: 3_600_000, over_selection: 0 },
