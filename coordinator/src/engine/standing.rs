@@ -36,10 +36,12 @@ impl Engine {
         effects.push(Effect::Store(Write::Members(vec![entry])));
         if let Err(rejection) = self.registry.admitted(worker, now) {
             tracing::warn!(%worker, %code, ?standing, "suspended");
-            // It has its verdict to hear; what it then asks for it is told that it is suspended.
-            self.idle.remove(worker);
             self.counters.suspended += 1;
             debug_assert_eq!(rejection.code, RejectionCode::Suspended, "a strike revokes nobody");
+            // Who is held waits to be told something; who is not asks by itself when it has its verdict.
+            if self.idle.remove(worker).is_some() {
+                self.turn_away(*worker, rejection, now, effects);
+            }
         }
     }
 

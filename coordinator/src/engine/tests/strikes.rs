@@ -55,15 +55,18 @@ fn what_an_honest_worker_may_send_counts_against_nobody() {
 }
 
 #[test]
-fn a_free_worker_that_is_suspended_is_not_drawn() {
+fn a_free_worker_that_is_suspended_is_told_so_and_not_drawn() {
     let mut fleet = Fleet::of(3, |_| {});
     fleet.check_in_all([0, 1]);
-    let rejection = Rejection::new(RejectionCode::Malformed, "no message");
-    for _ in 0..3 {
-        let worker = fleet.id(0);
-        let bad = Event::BadMessage { worker, rejection: rejection.clone() };
-        assert_eq!(fleet.handle(bad), ["store members 0", "send 0 refused malformed"]);
+    let struck = ["store members 0", "verdict rejected bad-signature"];
+    for _ in 0..2 {
+        assert_eq!(forge(&mut fleet, 0), struck);
     }
+    assert_eq!(
+        forge(&mut fleet, 0),
+        [struck[0], "send 0 come-back suspended", struck[1]],
+        "it waits to be told something, and asks for nothing by itself"
+    );
     assert_eq!(fleet.free(), [1]);
 }
 
