@@ -9,8 +9,8 @@
 //! Pace steering (Bonawitz et al., "Towards Federated Learning at Scale: System Design", 2019, §2.3). Time is cut into
 //! windows. Whoever checks in within one is told a moment within the next, drawn anew each time, so that a fleet of any
 //! size arrives at the configured rate in every window, whatever happened before: when all came at once, the next
-//! window has them spread, and whoever then finds nobody knows its moment in the one after that. As long as a window is longer than the spread, the fleet comes at its beginning and is
-//! there together.
+//! window has them spread, and whoever then finds nobody knows its moment in the one after that. As long as a window
+//! is longer than the spread, the fleet comes at its beginning and is there together.
 //!
 //! It knows no connections and keeps no record of whom it told what; see [`Pace::moment`].
 
