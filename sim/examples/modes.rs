@@ -53,7 +53,7 @@ const UPDATES: u32 = 900;
 const FIRST_TUNING_SEED: u64 = 100;
 
 /// The fastest of each mode on the first tuning seed.
-const SYNC: Setting = Setting { mode: Mode::Sync { over_selection: 5 }, goal: 10, rate: 0.5, momentum: 0.5 };
+const SYNC: Setting = Setting { mode: Mode::Sync { over_selection: 10 }, goal: 20, rate: 0.7, momentum: 0.5 };
 const ASYNC: Setting =
     Setting { mode: Mode::Async { concurrency: 50, staleness_max: 20 }, goal: 20, rate: 0.7, momentum: 0.5 };
 
