@@ -1,4 +1,4 @@
-//! The store in one file, over redb: every group of writes is one transaction, on the disk before it returns.
+//! The store in a file, over redb: every group of writes is one transaction, on the disk before it returns.
 //!
 //! ```text
 //!   meta      name → sealed bytes                    format, claim, group, next-round, scales, last, version
@@ -6,13 +6,14 @@
 //!   seals     the same → BLAKE3                      of every plane
 //!   steps     (version, part) → sealed StepWords     the steps that led to the last versions, each in its parts
 //!   rounds    round → sealed OpenRound and cohort    the open ones
-//!   updates   (round, worker) → frame                their journal; a frame is signed
+//!   updates   (round, worker) → sealed Place         where their frames lie in the journal
 //!   members   worker → sealed Member
 //!   tokens    hash → ()                              tokens that are not used up
 //! ```
 //!
 //! Nothing that is read back is believed: seals, lengths and the model's digest are checked here, and the
-//! engine verifies every journalled signature again. Beside the file stands its mark; see `mark`. What is of
+//! engine verifies every journalled signature again. Beside the file stand the journal of accepted updates and the
+//! store's mark; see `journal` and `mark`. What is of
 //! no more use is deleted in the write that makes it so: the journal with its round, steps beyond the plan's
 //! history; [`RedbStore::tidy`] gives the space back. It does not know what a round is.
 //!
@@ -24,35 +25,41 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use packfed_protocol::{Digest, Round, WorkerId, wire};
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
+use redb::backends::FileBackend;
+use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 
 use crate::event::{Commit, OpenRound, Stored, Write};
 use crate::plan::RunPlan;
 use crate::registry::{Member, Registry};
-use crate::store::{Claim, Store, StoreError, copy_part};
+use crate::store::{Claim, Store, StoreError, part_start};
 
+mod journal;
 mod mark;
 mod planes;
 mod record;
 mod seal;
 
+use journal::{Journal, Place};
 use mark::Mark;
 use seal::{opened, sealed};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const STEPS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("steps");
 const ROUNDS: TableDefinition<u64, &[u8]> = TableDefinition::new("rounds");
-const UPDATES: TableDefinition<(u64, &[u8; 32]), &[u8]> = TableDefinition::new("updates");
+const UPDATES: TableDefinition<UpdateKey, &[u8]> = TableDefinition::new("updates");
+/// Round and worker.
+type UpdateKey = (u64, &'static [u8; 32]);
 const MEMBERS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("members");
 const TOKENS: TableDefinition<&[u8; 32], ()> = TableDefinition::new("tokens");
 
 /// What is in the tables; another number is another program's file.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// A run in a file.
 #[derive(Debug)]
 pub struct RedbStore {
     database: Database,
+    journal: Journal,
     path: PathBuf,
     /// Groups of writes that it holds.
     group: u64,
@@ -80,24 +87,33 @@ impl RedbStore {
         let file = options.read(true).write(true).create_new(true).open(path).map_err(|e| engine(doing(), e))?;
         Mark::forget(path)?;
         let database = builder().create_file(file).map_err(|e| engine(doing(), e))?;
-        let mut store = Self::made(database, path, registry)?;
+        let mut store = Self::made(database, journal_file(path, Existing::Emptied)?, path, registry)?;
         store.mark = Some(Mark::check(path, store.group)?);
         Ok(store)
     }
 
-    /// As [`RedbStore::create`], on an empty disk of the caller's making.
+    /// As [`RedbStore::create`], on empty disks of the caller's making: one for the file, one for the journal.
     ///
     /// # Errors
-    /// If it cannot be written.
-    pub fn create_on(disk: impl StorageBackend, registry: &Registry) -> Result<Self, StoreError> {
+    /// If they cannot be written.
+    pub fn create_on(
+        disk: impl StorageBackend,
+        journal: impl StorageBackend,
+        registry: &Registry,
+    ) -> Result<Self, StoreError> {
         let path = Path::new(NO_FILE);
         let doing = || format!("create store {}", path.display());
         let database = quietly(|| builder().create_with_backend(disk)).map_err(|e| engine(doing(), e))?;
-        Self::made(database, path, registry)
+        Self::made(database, Box::new(journal), path, registry)
     }
 
-    fn made(database: Database, path: &Path, registry: &Registry) -> Result<Self, StoreError> {
-        let store = Self { database, path: path.to_owned(), group: 0, mark: None };
+    fn made(
+        database: Database,
+        journal: Box<dyn StorageBackend>,
+        path: &Path,
+        registry: &Registry,
+    ) -> Result<Self, StoreError> {
+        let store = Self::bare(database, journal, path)?;
         store.transact("create", |transaction| {
             transaction.open_table(META)?.insert("format", wire::to_bytes(&FORMAT).as_slice())?;
             transaction.open_table(STEPS)?;
@@ -128,27 +144,61 @@ impl RedbStore {
         }
         let database =
             open_checked(|| builder().open(path)).map_err(|why| StoreError::Engine { doing: doing(), why })?;
-        let mut store = Self::taken_up(database, path)?;
+        let mut store = Self::taken_up(database, journal_file(path, Existing::Kept)?, path)?;
         store.mark = Some(Mark::check(path, store.group)?);
         Ok(store)
     }
 
-    /// As [`RedbStore::open`], on a disk of the caller's making.
+    /// As [`RedbStore::open`], on disks of the caller's making: one with the file, one with the journal.
     ///
     /// # Errors
-    /// If what is on it is no store.
-    pub fn open_on(disk: impl StorageBackend) -> Result<Self, StoreError> {
+    /// If what is on them is no store.
+    pub fn open_on(disk: impl StorageBackend, journal: impl StorageBackend) -> Result<Self, StoreError> {
         let path = Path::new(NO_FILE);
         let database = open_checked(|| builder().create_with_backend(disk))
             .map_err(|why| StoreError::Engine { doing: format!("open store {NO_FILE}"), why })?;
-        Self::taken_up(database, path)
+        Self::taken_up(database, Box::new(journal), path)
     }
 
-    fn taken_up(database: Database, path: &Path) -> Result<Self, StoreError> {
-        let mut store = Self { database, path: path.to_owned(), group: 0, mark: None };
+    fn taken_up(database: Database, journal: Box<dyn StorageBackend>, path: &Path) -> Result<Self, StoreError> {
+        let mut store = Self::bare(database, journal, path)?;
         store.check_format()?;
+        for (round, _, place) in store.places()? {
+            store.journal.keep(round, place).map_err(|why| corrupt("journal", why))?;
+        }
         store.group = store.meta("group")?.unwrap_or(0);
         Ok(store)
+    }
+
+    fn bare(database: Database, journal: Box<dyn StorageBackend>, path: &Path) -> Result<Self, StoreError> {
+        let journal = Journal::on(journal).map_err(|e| engine(format!("open journal of {}", path.display()), e))?;
+        Ok(Self { database, journal, path: path.to_owned(), group: 0, mark: None })
+    }
+
+    /// Where the frames of accepted updates lie.
+    fn places(&self) -> Result<Vec<(Round, WorkerId, Place)>, StoreError> {
+        let sealed = self.read("read", |transaction| {
+            let updates = transaction.open_table(UPDATES)?;
+            let entry = |entry: Result<(AccessGuard<'_, UpdateKey>, AccessGuard<'_, &[u8]>), _>| {
+                let (key, place) = entry?;
+                let (round, worker) = key.value();
+                Ok((Round(round), WorkerId(*worker), place.value().to_vec()))
+            };
+            updates.iter()?.map(entry).collect::<Result<Vec<_>, redb::Error>>()
+        })?;
+        let place = |(round, worker, sealed): (Round, WorkerId, Vec<u8>)| {
+            let place = record::place(round, &worker, &sealed).map_err(|why| corrupt("journal", why))?;
+            Ok((round, worker, place))
+        };
+        sealed.into_iter().map(place).collect()
+    }
+
+    /// Where a store in this file has its journal.
+    #[must_use]
+    pub fn journal_path(path: &Path) -> PathBuf {
+        let mut path = path.as_os_str().to_owned();
+        path.push(".journal");
+        PathBuf::from(path)
     }
 
     /// Groups of writes that it holds, since it was made.
@@ -165,6 +215,7 @@ impl RedbStore {
         let bytes = |store: &Self| {
             std::fs::metadata(&store.path).map(|file| file.len()).map_err(|e| store.failed("measure", e))
         };
+        self.journal.tidy().map_err(|e| self.failed("shorten the journal of", e))?;
         let before = bytes(self)?;
         if before < TIDY_BYTES_MIN {
             return Ok(None);
@@ -251,10 +302,12 @@ impl Store for RedbStore {
             return Ok(());
         }
         let group = self.group + 1;
+        let places = self.journal.write(writes).map_err(|e| self.failed("journal updates of", e))?;
         self.transact("write", |transaction| {
-            writes.iter().try_for_each(|write| put(transaction, write))?;
+            writes.iter().zip(&places).try_for_each(|(write, place)| put(transaction, write, *place))?;
             put_meta(transaction, "group", &group)
         })?;
+        self.journal.done(writes, &places);
         self.group = group;
         self.mark.as_mut().map_or(Ok(()), |mark| mark.set(group))
     }
@@ -266,10 +319,15 @@ impl Store for RedbStore {
         before_end: usize,
         bytes: &mut [u8],
     ) -> Result<(), StoreError> {
-        self.read("read", |transaction| {
-            let frame = transaction.open_table(UPDATES)?.get((round.0, &worker.0))?;
-            Ok(copy_part(frame.as_ref().map(|frame| frame.value()), worker, before_end, bytes))
-        })?
+        let sealed = self.read("read", |transaction| {
+            let place = transaction.open_table(UPDATES)?.get((round.0, &worker.0))?;
+            Ok(place.map(|place| place.value().to_vec()))
+        })?;
+        let place = sealed.map(|sealed| record::place(round, worker, &sealed)).transpose();
+        let place = place.map_err(|why| corrupt("journal", why))?;
+        let skip = part_start(place.map(|place| place.bytes), worker, before_end, bytes.len())?;
+        let read = place.map(|place| self.journal.read(place, skip, bytes)).transpose();
+        read.map(|_| ()).map_err(|e| self.failed("read the journal of", e))
     }
 
     fn registry(&self) -> Result<Registry, StoreError> {
@@ -296,7 +354,10 @@ impl Store for RedbStore {
     fn load(&self, plan: &RunPlan) -> Result<Option<Stored>, StoreError> {
         let Some(next_round) = self.meta("next-round")? else { return Ok(None) };
         Claim::of(plan).check(self.meta("claim")?)?;
-        let records = self.read("read", record::Records::read)?;
+        let frame = |(round, _, place): (Round, WorkerId, Place)| Ok((round, self.journal.frame(place)?));
+        let updates = self.places()?.into_iter().map(frame).collect::<io::Result<_>>();
+        let updates = updates.map_err(|e| self.failed("read the journal of", e))?;
+        let records = self.read("read", |transaction| record::Records::read(transaction, updates))?;
         let meta = record::Meta {
             next_round,
             version: self.meta("version")?,
@@ -307,7 +368,8 @@ impl Store for RedbStore {
     }
 }
 
-fn put(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Error> {
+/// Puts one change; an update that is accepted has its frame at a place, unless the group forgets it as well.
+fn put(transaction: &WriteTransaction, write: &Write, place: Option<Place>) -> Result<(), redb::Error> {
     match write {
         Write::Enroll { worker, member, token } => {
             put_member(transaction, worker, member)?;
@@ -318,8 +380,11 @@ fn put(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Error>
             entries.iter().try_for_each(|(worker, member)| put_member(transaction, worker, member))
         }
         Write::Open(open) => put_round(transaction, open),
-        Write::Accept { round, worker, frame } => {
-            transaction.open_table(UPDATES)?.insert((round.0, &worker.0), frame.as_slice())?;
+        Write::Accept { round, worker, .. } => {
+            if let Some(place) = place {
+                let place = record::place_bytes(*round, worker, place);
+                transaction.open_table(UPDATES)?.insert((round.0, &worker.0), place.as_slice())?;
+            }
             Ok(())
         }
         Write::Abandon { round: ended } => {
@@ -378,6 +443,22 @@ fn put_commit(transaction: &WriteTransaction, commit: &Commit) -> Result<(), red
     let kept = version.saturating_sub(commit.head.past.len() as u64);
     steps.retain_in(..=(kept, u32::MAX), |_, _| false)?;
     Ok(())
+}
+
+/// What becomes of a journal that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Kept,
+    Emptied,
+}
+
+/// The journal's file, made if it is missing: what should be in it will be missed.
+fn journal_file(store: &Path, existing: Existing) -> Result<Box<dyn StorageBackend>, StoreError> {
+    let path = RedbStore::journal_path(store);
+    let file = File::options().read(true).write(true).create(true).truncate(existing == Existing::Emptied).open(&path);
+    let doing = || format!("open journal {}", path.display());
+    let backend = FileBackend::new(file.map_err(|e| engine(doing(), e))?).map_err(|e| engine(doing(), e))?;
+    Ok(Box::new(backend))
 }
 
 fn builder() -> redb::Builder {

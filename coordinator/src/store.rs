@@ -132,20 +132,19 @@ impl fmt::Display for Claim {
     }
 }
 
-/// Copies the part of a frame that [`Store::read_update`] asks for.
-pub(crate) fn copy_part(
-    frame: Option<&[u8]>,
+/// Where in a frame of so many bytes the part begins that [`Store::read_update`] asks for.
+pub(crate) fn part_start(
+    length: Option<u64>,
     worker: &WorkerId,
     before_end: usize,
-    bytes: &mut [u8],
-) -> Result<(), StoreError> {
+    bytes: usize,
+) -> Result<u64, StoreError> {
     let corrupt = |why: String| StoreError::Corrupt { what: "journal", why };
-    let frame = frame.ok_or_else(|| corrupt(format!("it has no update of worker {worker}")))?;
-    let part = frame.len().checked_sub(before_end).and_then(|start| frame.get(start..)?.get(..bytes.len()));
-    let part = part.ok_or_else(|| {
-        let length = frame.len();
-        corrupt(format!("the update of worker {worker} has {length} bytes, {before_end} before its end are asked for"))
-    })?;
-    bytes.copy_from_slice(part);
-    Ok(())
+    let length = length.ok_or_else(|| corrupt(format!("it has no update of worker {worker}")))?;
+    let start = length.checked_sub(before_end as u64).filter(|_| bytes <= before_end);
+    start.ok_or_else(|| {
+        corrupt(format!(
+            "the update of worker {worker} has {length} bytes, {bytes} from {before_end} before its end on are asked for"
+        ))
+    })
 }

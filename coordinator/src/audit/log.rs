@@ -12,6 +12,7 @@ use super::segment::{
 };
 use super::{AuditError, Entry, entry};
 use crate::event::Event;
+use crate::redb_store::RedbStore;
 
 /// Where a log is, and how much of it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +66,13 @@ impl AuditLog {
 
     /// A segment with a base of its own.
     fn begin(policy: AuditPolicy, store: &Path, group: u64, number: u64, chain: Digest) -> Result<Self, AuditError> {
-        let (base, part) = (base_path(&policy.folder, number), policy.folder.join("base.part"));
-        let copied = fs::copy(store, &part).and_then(|_| File::open(&part)?.sync_all());
-        copied.and_then(|()| fs::rename(&part, &base)).map_err(AuditError::io("copy the store to", &base))?;
+        let base = base_path(&policy.folder, number);
+        let part = policy.folder.join("base.part");
+        // The base is there when its store is, so the store comes last.
+        for (from, to) in [(RedbStore::journal_path(store), RedbStore::journal_path(&base)), (store.to_owned(), base)] {
+            let copied = fs::copy(from, &part).and_then(|_| File::open(&part)?.sync_all());
+            copied.and_then(|()| fs::rename(&part, &to)).map_err(AuditError::io("copy the store to", &to))?;
+        }
         let header = Header { number, group, chain };
         let (path, file, chain) = begun(&policy.folder, header)?;
         Ok(Self { policy, path, file, number, bytes: HEADER_BYTES as u64, chain, group })
@@ -144,7 +149,8 @@ impl AuditLog {
             return Ok(());
         }
         for &number in &numbers[..numbers.len() - kept] {
-            for path in [log_path(&folder, number), base_path(&folder, number)] {
+            let base = base_path(&folder, number);
+            for path in [log_path(&folder, number), RedbStore::journal_path(&base), base] {
                 match fs::remove_file(&path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                         return Err(AuditError::io("remove", &path)(error));

@@ -100,11 +100,15 @@ pub fn replay(plan: &Arc<RunPlan>, folder: &Path, mut seen: impl FnMut(&Located)
 
 /// The store that a log began with, in memory.
 fn base(path: &Path) -> Result<RedbStore, ReplayError> {
+    Ok(RedbStore::open_on(in_memory(path)?, in_memory(&RedbStore::journal_path(path))?)?)
+}
+
+fn in_memory(path: &Path) -> Result<InMemoryBackend, AuditError> {
     let bytes = fs::read(path).map_err(AuditError::io("read", path))?;
     let backend = InMemoryBackend::new();
     let fill = backend.set_len(bytes.len() as u64).and_then(|()| backend.write(0, &bytes));
     fill.map_err(AuditError::io("load", path))?;
-    Ok(RedbStore::open_on(backend)?)
+    Ok(backend)
 }
 
 struct Replay {

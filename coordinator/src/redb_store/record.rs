@@ -6,9 +6,10 @@ use packfed_codec::{State, StepWords, WORD_BYTES};
 use packfed_protocol::{Digest, LaneScales, Round, WorkerId, wire};
 use redb::ReadableTable;
 
+use super::journal::Place;
 use super::planes::Planes;
 use super::seal::{opened, sealed};
-use super::{ROUNDS, STEPS, UPDATES, corrupt};
+use super::{ROUNDS, STEPS, corrupt};
 use crate::event::{OpenRound, Stored, StoredRound, Summary};
 use crate::head::HeadRecord;
 use crate::memory_store::first_head;
@@ -21,7 +22,8 @@ pub(super) struct Records {
     planes: Planes,
     steps: Vec<((u64, u32), Vec<u8>)>,
     rounds: Vec<(u64, Vec<u8>)>,
-    updates: Vec<(u64, Vec<u8>)>,
+    /// Frames of accepted updates.
+    updates: Vec<(Round, Vec<u8>)>,
 }
 
 /// The small records, each whole.
@@ -33,7 +35,11 @@ pub(super) struct Meta {
 }
 
 impl Records {
-    pub(super) fn read(transaction: &redb::ReadTransaction) -> Result<Self, redb::Error> {
+    /// Reads all but the frames, which are there already.
+    pub(super) fn read(
+        transaction: &redb::ReadTransaction,
+        updates: Vec<(Round, Vec<u8>)>,
+    ) -> Result<Self, redb::Error> {
         let mut steps = Vec::new();
         for entry in transaction.open_table(STEPS)?.iter()? {
             let (key, bytes) = entry?;
@@ -43,11 +49,6 @@ impl Records {
         for entry in transaction.open_table(ROUNDS)?.iter()? {
             let (round, bytes) = entry?;
             rounds.push((round.value(), bytes.value().to_vec()));
-        }
-        let mut updates = Vec::new();
-        for entry in transaction.open_table(UPDATES)?.iter()? {
-            let (key, frame) = entry?;
-            updates.push((key.value().0, frame.value().to_vec()));
         }
         Ok(Self { planes: Planes::read(transaction)?, steps, rounds, updates })
     }
@@ -74,7 +75,7 @@ impl Records {
             open.insert(*number, (round, Vec::new()));
         }
         for (round, frame) in std::mem::take(&mut self.updates) {
-            if let Some((_, frames)) = open.get_mut(&round) {
+            if let Some((_, frames)) = open.get_mut(&round.0) {
                 frames.push(frame);
             }
         }
@@ -166,6 +167,20 @@ fn round(number: u64, sealed: &[u8]) -> Result<OpenRound, String> {
         return Err(format!("{} bytes are no whole number of keys", cohort.len()));
     }
     Ok(OpenRound { cohort: workers.iter().copied().map(WorkerId).collect(), ..round })
+}
+
+/// Where the frame of an update lies, sealed.
+pub(super) fn place_bytes(round: Round, worker: &WorkerId, place: Place) -> Vec<u8> {
+    sealed("updates", &update_name(round, worker), &wire::to_bytes(&place))
+}
+
+pub(super) fn place(round: Round, worker: &WorkerId, sealed: &[u8]) -> Result<Place, String> {
+    let bytes = opened("updates", &update_name(round, worker), sealed)?;
+    wire::from_bytes(bytes).map_err(|e| e.to_string())
+}
+
+fn update_name(round: Round, worker: &WorkerId) -> Vec<u8> {
+    [round.0.to_le_bytes().as_slice(), &worker.0].concat()
 }
 
 fn finite(what: &'static str, values: Vec<f64>) -> Result<Vec<f64>, StoreError> {

@@ -235,6 +235,12 @@ fn redb() -> (tempfile::TempDir, PathBuf, RedbStore) {
     (folder, path, store)
 }
 
+/// Copies a store as it lies there.
+fn copy_store(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap();
+    fs::copy(RedbStore::journal_path(from), RedbStore::journal_path(to)).unwrap();
+}
+
 fn open_error(path: &Path) -> String {
     RedbStore::open(path).map(|_| ()).unwrap_err().to_string()
 }
@@ -268,7 +274,7 @@ fn the_file_of_a_killed_process_keeps_a_run() {
         let current = if copies.get() == 0 { path.clone() } else { folder.path().join(copies.get().to_string()) };
         copies.set(copies.get() + 1);
         let copy = folder.path().join(copies.get().to_string());
-        fs::copy(current, &copy).unwrap();
+        copy_store(&current, &copy);
         drop(store);
         RedbStore::open(&copy).unwrap()
     });
@@ -287,7 +293,7 @@ fn a_commit_is_whole_or_not_there() {
     put_commit(&transaction, &Commit { round: Round(1), head, scales, open: Vec::new(), summary }).unwrap();
     // Killed here: all was written, nothing was committed.
     let copy = folder.path().join("copy");
-    fs::copy(&path, &copy).unwrap();
+    copy_store(&path, &copy);
     transaction.abort().unwrap();
     assert_eq!(run.store.load(&plan()).unwrap(), before);
     assert_eq!(RedbStore::open(&copy).unwrap().load(&plan()).unwrap(), before);

@@ -45,39 +45,48 @@ impl StorageBackend for Disk {
     }
 }
 
-/// A store in the middle of its second round: its bytes, and what it holds.
+/// A store in the middle of its second round: the bytes of its file and its journal, and what it holds.
 struct Image {
-    bytes: Vec<u8>,
+    files: [Vec<u8>; 2],
     held: (Registry, Option<Stored>),
 }
 
 static IMAGE: LazyLock<Image> = LazyLock::new(|| {
-    let disk = Disk(Arc::new(InMemoryBackend::new()));
-    let mut play = Play::new(RedbStore::create_on(disk.clone(), &registry()).expect("memory takes a store"));
+    let disks = [(); 2].map(|()| Disk(Arc::new(InMemoryBackend::new())));
+    let [file, journal] = disks.clone();
+    let mut play = Play::new(RedbStore::create_on(file, journal, &registry()).expect("memory takes a store"));
     let twice = &sequences()[0];
     let (steps, _) = twice[..twice.len() - 6].as_chunks();
     steps.iter().for_each(|step| play.step(*step));
     let held = held(&play.store).expect("it was stored a moment ago");
     drop(play);
-    let mut bytes = vec![0; usize::try_from(disk.len().expect("memory has a length")).expect("a small store")];
-    disk.read(0, &mut bytes).expect("all of it is there");
-    Image { bytes, held }
+    let files = disks.map(|disk| {
+        let mut bytes = vec![0; usize::try_from(disk.len().expect("memory has a length")).expect("a small store")];
+        disk.read(0, &mut bytes).expect("all of it is there");
+        bytes
+    });
+    Image { files, held }
 });
 
 fn held(store: &RedbStore) -> Result<(Registry, Option<Stored>), StoreError> {
     Ok((store.registry()?, store.load(&plan())?))
 }
 
-/// `RedbStore::open_on`, `registry`, `load` and `resume`: `[place u24][byte]` again and again. Accepted is what is
-/// taken up.
+/// `RedbStore::open_on`, `registry`, `load` and `resume`: `[place u24][byte]` again and again; the journal's places lie
+/// behind the file's. Accepted is what is taken up.
 pub fn image(input: &[u8]) -> bool {
-    let disk = Disk(Arc::new(InMemoryBackend::new()));
-    disk.set_len(IMAGE.bytes.len() as u64).and_then(|()| disk.write(0, &IMAGE.bytes)).expect("memory takes it");
+    let [file, journal] = IMAGE.files.each_ref().map(|bytes| {
+        let disk = Disk(Arc::new(InMemoryBackend::new()));
+        disk.set_len(bytes.len() as u64).and_then(|()| disk.write(0, bytes)).expect("memory takes it");
+        disk
+    });
+    let [length, journal_length] = IMAGE.files.each_ref().map(|bytes| bytes.len() as u64);
     for &[a, b, c, byte] in input.as_chunks::<PATCH_BYTES>().0.iter().take(PATCHES_MAX) {
-        let place = u64::from(u32::from_le_bytes([a, b, c, 0])) % IMAGE.bytes.len() as u64;
+        let place = u64::from(u32::from_le_bytes([a, b, c, 0])) % (length + journal_length);
+        let (disk, place) = if place < length { (&file, place) } else { (&journal, place - length) };
         disk.write(place, &[byte]).expect("memory takes it");
     }
-    let found = RedbStore::open_on(disk).and_then(|store| {
+    let found = RedbStore::open_on(file, journal).and_then(|store| {
         let held = held(&store)?;
         Ok((held, resume(plan(), &store, Timestamp(0)).map_err(|error| error.to_string())))
     });
@@ -94,8 +103,12 @@ pub fn image(input: &[u8]) -> bool {
     }
 }
 
-/// The image as it is, and with a change to its last byte, which no page uses.
+/// The image as it is, and with a change to the last byte of the file and of the journal, which nothing uses.
 pub fn samples() -> Vec<Vec<u8>> {
-    let last = u32::try_from(IMAGE.bytes.len() - 1).expect("a small store").to_le_bytes();
-    vec![Vec::new(), vec![last[0], last[1], last[2], 1]]
+    let length = IMAGE.files[0].len();
+    let change = |place: usize| {
+        let [a, b, c, _] = u32::try_from(place).expect("a small store").to_le_bytes();
+        vec![a, b, c, 1]
+    };
+    vec![Vec::new(), change(length - 1), change(length + IMAGE.files[1].len() - 1)]
 }

@@ -38,7 +38,7 @@ impl Disk {
             StoreKind::Memory => Kind::Memory(Box::new(MemoryStore::new(registry.clone()))),
             StoreKind::Redb => {
                 let disk = Forgetful::default();
-                Kind::Redb { store: Some(RedbStore::create_on(disk.clone(), registry)?), disk }
+                Kind::Redb { store: Some(RedbStore::create_on(disk.clone(), disk.other(), registry)?), disk }
             }
         };
         Ok(Self { kind, stream: seed.derive("packfed/chaos/disk/1", &[]).stream(), refused_write, forgotten: 0 })
@@ -118,7 +118,7 @@ impl Disk {
             Kind::Redb { disk, store } => {
                 let opened = match store.take() {
                     Some(open) => open,
-                    None => RedbStore::open_on(disk.clone())?,
+                    None => RedbStore::open_on(disk.clone(), disk.other())?,
                 };
                 Ok(store.insert(opened))
             }

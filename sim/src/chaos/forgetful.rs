@@ -1,5 +1,5 @@
-//! A disk under the store that ships: what was written and not synced may be gone after a power cut, page by page, or
-//! be there in part.
+//! A disk under the store that ships, with the store's two files: what was written and not synced may be gone after a
+//! power cut, sector by sector.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,27 +7,41 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use packfed_codec::Stream;
 use redb::StorageBackend;
 
-/// A disk. Clones are the same disk, until a power cut takes it from those who have it.
+/// The first file of a disk. Clones are the same file, until a power cut takes it from those who have it.
 #[derive(Clone, Debug, Default)]
-pub struct Forgetful(Arc<Mutex<Content>>);
+pub struct Forgetful {
+    content: Arc<Mutex<Content>>,
+    file: usize,
+}
 
 #[derive(Debug, Default)]
 struct Content {
-    synced: Vec<u8>,
-    /// As whoever has the disk sees it.
-    current: Vec<u8>,
-    /// Where `current` was written since the last sync, in order.
-    unsynced: Vec<(usize, usize)>,
+    files: [Bytes; 2],
     /// Operations until the power goes; none is for ever.
     left: Option<u64>,
     /// Whether a sync says that it is done and is not.
     lies: bool,
 }
 
+#[derive(Debug, Default)]
+struct Bytes {
+    synced: Vec<u8>,
+    /// As whoever has the disk sees it.
+    current: Vec<u8>,
+    /// Where `current` was written since the last sync, in order.
+    unsynced: Vec<(usize, usize)>,
+}
+
 /// What a disk writes at once; a larger write may be torn between two of them.
 const SECTOR: usize = 512;
 
 impl Forgetful {
+    /// The disk's other file.
+    #[must_use]
+    pub fn other(&self) -> Self {
+        Self { file: 1 - self.file, ..self.clone() }
+    }
+
     /// Lets the power go in the middle of the operation so many operations from now.
     pub fn fail_after(&self, operations: u64) {
         self.content().left = Some(operations);
@@ -56,31 +70,36 @@ impl Forgetful {
     pub fn power_cut(&self, stream: &mut Stream) -> (Self, usize) {
         let mut old = self.content();
         old.left = Some(0);
-        let mut survived = old.synced.clone();
-        let grown = old.current.len().max(survived.len());
-        survived.resize(grown, 0);
         let mut forgotten = 0;
-        for &(start, end) in &old.unsynced {
-            for sector in (start / SECTOR)..end.div_ceil(SECTOR) {
-                let (from, to) = ((sector * SECTOR).max(start), ((sector + 1) * SECTOR).min(end));
-                if to > old.current.len() || stream.below(2) == 0 {
-                    forgotten += 1;
-                } else {
-                    survived[from..to].copy_from_slice(&old.current[from..to]);
-                }
-            }
-        }
-        let content = Content { current: survived.clone(), synced: survived, ..Content::default() };
-        (Self(Arc::new(Mutex::new(content))), forgotten)
+        let files = old.files.each_ref().map(|bytes| bytes.survived(stream, &mut forgotten));
+        let content = Content { files, ..Content::default() };
+        (Self { content: Arc::new(Mutex::new(content)), file: self.file }, forgotten)
     }
 
     /// What it holds, whatever became of a thread that had it: bytes are never half changed.
     fn content(&self) -> MutexGuard<'_, Content> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Content {
+impl Bytes {
+    fn survived(&self, stream: &mut Stream, forgotten: &mut usize) -> Self {
+        let mut survived = self.synced.clone();
+        let grown = self.current.len().max(survived.len());
+        survived.resize(grown, 0);
+        for &(start, end) in &self.unsynced {
+            for sector in (start / SECTOR)..end.div_ceil(SECTOR) {
+                let (from, to) = ((sector * SECTOR).max(start), ((sector + 1) * SECTOR).min(end));
+                if to > self.current.len() || stream.below(2) == 0 {
+                    *forgotten += 1;
+                } else {
+                    survived[from..to].copy_from_slice(&self.current[from..to]);
+                }
+            }
+        }
+        Self { current: survived.clone(), synced: survived, unsynced: Vec::new() }
+    }
+
     fn sync(&mut self) {
         self.synced.resize(self.current.len(), 0);
         for (start, end) in std::mem::take(&mut self.unsynced) {
@@ -90,7 +109,9 @@ impl Content {
             }
         }
     }
+}
 
+impl Content {
     /// Counts an operation; fails if there is no power for it.
     fn operate(&mut self) -> io::Result<()> {
         match &mut self.left {
@@ -112,20 +133,20 @@ fn place(offset: u64, length: usize, bound: usize) -> io::Result<(usize, usize)>
 
 impl StorageBackend for Forgetful {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.content().current.len() as u64)
+        Ok(self.content().files[self.file].current.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let content = self.content();
-        let (start, end) = place(offset, out.len(), content.current.len())?;
-        out.copy_from_slice(&content.current[start..end]);
+        let current = &self.content().files[self.file].current;
+        let (start, end) = place(offset, out.len(), current.len())?;
+        out.copy_from_slice(&current[start..end]);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut content = self.content();
         content.operate()?;
-        content.current.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
+        content.files[self.file].current.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
         Ok(())
     }
 
@@ -133,7 +154,7 @@ impl StorageBackend for Forgetful {
         let mut content = self.content();
         content.operate()?;
         if !content.lies {
-            content.sync();
+            content.files[self.file].sync();
         }
         Ok(())
     }
@@ -141,9 +162,10 @@ impl StorageBackend for Forgetful {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut content = self.content();
         content.operate()?;
-        let (start, end) = place(offset, data.len(), content.current.len())?;
-        content.current[start..end].copy_from_slice(data);
-        content.unsynced.push((start, end));
+        let bytes = &mut content.files[self.file];
+        let (start, end) = place(offset, data.len(), bytes.current.len())?;
+        bytes.current[start..end].copy_from_slice(data);
+        bytes.unsynced.push((start, end));
         Ok(())
     }
 }

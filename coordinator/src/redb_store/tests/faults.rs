@@ -1,6 +1,6 @@
 //! A disk that is full, stops, tears writes or flips bits: a clear error, and never a wrong model.
 
-use super::disk::Disk;
+use super::disk::{Disk, Files};
 use super::*;
 
 /// The groups of writes of two rounds, and what a store holds after each of them.
@@ -61,7 +61,7 @@ struct Written {
 /// Writes the groups to a disk until it fails.
 fn write_until_failure(disk: &Disk, groups: &[Vec<Write>]) -> Written {
     let written = |acknowledged, error| Written { acknowledged, error, used: disk.used() };
-    let made = RedbStore::create_on(disk.clone(), &registry()).and_then(|mut store| {
+    let made = RedbStore::create_on(disk.clone(), disk.journal(), &registry()).and_then(|mut store| {
         store.claim(&plan())?;
         Ok(store)
     });
@@ -77,9 +77,14 @@ fn write_until_failure(disk: &Disk, groups: &[Vec<Write>]) -> Written {
     written(Some(groups.len()), None)
 }
 
+fn open(files: Files) -> Result<RedbStore, StoreError> {
+    let disk = Disk::with(files);
+    RedbStore::open_on(disk.clone(), disk.journal())
+}
+
 /// Opens what is left and expects all that was acknowledged, and at most the group that was in the making.
-fn check_left(bytes: Vec<u8>, acknowledged: Option<usize>, held: &[Option<Stored>], what: &str) {
-    let store = match (RedbStore::open_on(Disk::with(bytes)), acknowledged) {
+fn check_left(files: Files, acknowledged: Option<usize>, held: &[Option<Stored>], what: &str) {
+    let store = match (open(files), acknowledged) {
         (Ok(store), _) => store,
         (Err(_), None) => return,
         (Err(error), Some(done)) => panic!("{what}: {done} groups were acknowledged: {error}"),
@@ -139,7 +144,7 @@ fn a_flipped_bit_is_an_error_or_changes_nothing() {
     let stopped = disk.bytes();
     let killed = {
         let (mut store, disk) = (None, Disk::default());
-        let made = store.insert(RedbStore::create_on(disk.clone(), &registry()).unwrap());
+        let made = store.insert(RedbStore::create_on(disk.clone(), disk.journal(), &registry()).unwrap());
         made.claim(&plan()).unwrap();
         groups.iter().for_each(|group| made.write_all(group).unwrap());
         let bytes = disk.bytes();
@@ -147,13 +152,13 @@ fn a_flipped_bit_is_an_error_or_changes_nothing() {
         bytes
     };
     for (image, name) in [(stopped, "stopped"), (killed, "killed")] {
-        let used: Vec<usize> = (0..image.len()).filter(|&at| at < 320 || image[at] != 0).collect();
+        let used: Vec<usize> = (0..image[0].len()).filter(|&at| at < 320 || image[0][at] != 0).collect();
         let mut refused = 0_usize;
         let step = (used.len() / 400).max(1);
         for (index, &at) in used.iter().enumerate().filter(|(index, _)| *index < 320 || index % step == 0) {
             let mut flipped = image.clone();
-            flipped[at] ^= 1 << (index % 8);
-            let loaded = RedbStore::open_on(Disk::with(flipped)).and_then(|store| {
+            flipped[0][at] ^= 1 << (index % 8);
+            let loaded = open(flipped).and_then(|store| {
                 let stored = store.load(&plan())?;
                 Ok((store.group(), store.registry()?, stored))
             });
@@ -170,6 +175,46 @@ fn a_flipped_bit_is_an_error_or_changes_nothing() {
         }
         assert!(refused > 30, "{name}: {refused} flips were seen");
     }
+}
+
+/// A store with two accepted updates in its journal, as a killed process leaves it.
+fn in_the_middle() -> Files {
+    let disk = Disk::default();
+    let mut run = Run::new(RedbStore::create_on(disk.clone(), disk.journal(), &registry()).unwrap());
+    run.check_in_all();
+    (1..3).for_each(|n| assert_eq!(run.report(n, 1), Outcome::Accepted));
+    disk.bytes()
+}
+
+#[test]
+fn a_flipped_bit_in_the_journal_is_an_error_that_names_the_update() {
+    let files = in_the_middle();
+    let frame = update(1, 1, 0).to_frame().len();
+    assert!(files[1][..2 * frame].iter().any(|&byte| byte != 0));
+    for at in 0..2 * frame {
+        let mut flipped = files.clone();
+        flipped[1][at] ^= 1 << (at % 8);
+        let store = open(flipped).unwrap();
+        let error = resume(plan(), &store, Timestamp(0)).map(|_| ()).unwrap_err().to_string();
+        // Loaded by worker, journalled as they came.
+        let number = (at / frame) ^ usize::from(worker(1).id() > worker(2).id());
+        assert!(error.starts_with(&format!("journalled update {number} of round 1 does not ")), "byte {at}: {error}");
+    }
+    let mut beyond = files.clone();
+    *beyond[1].last_mut().unwrap() ^= 1;
+    assert!(resume(plan(), &open(beyond).unwrap(), Timestamp(0)).is_ok(), "no record names these bytes");
+}
+
+#[test]
+fn a_journal_that_is_lost_or_cut_is_an_error_while_a_round_is_open() {
+    let [store, journal] = in_the_middle();
+    let frame = update(1, 1, 0).to_frame().len();
+    for left in [0, 1, frame, 2 * frame - 1] {
+        let error = open([store.clone(), journal[..left].to_vec()]).map(|_| ()).unwrap_err().to_string();
+        let expected = format!("the store's journal cannot be read: it has {left} bytes, an update has {frame} from ");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    assert!(open([store, journal[..2 * frame].to_vec()]).is_ok());
 }
 
 #[test]
@@ -205,7 +250,7 @@ fn a_newer_commit_that_is_damaged_does_not_go_unnoticed() {
     run.check_in_all();
     assert_eq!(run.report(1, 1), Outcome::Accepted);
     let copy = folder.path().join("killed.redb");
-    fs::copy(&path, &copy).unwrap();
+    copy_store(&path, &copy);
     let mark = folder.path().join("killed.redb.mark");
     fs::copy(folder.path().join("store.redb.mark"), &mark).unwrap();
     let whole = fs::read(&copy).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
@@ -13,12 +13,14 @@ use super::super::shared::Shared;
 use super::super::traffic::Bytes;
 use super::memory::resident;
 use super::{Metrics, Shown};
+use crate::redb_store::RedbStore;
 use crate::status::{Status, StatusStage};
 
 pub(super) fn exposition(shared: &Shared, store: Option<PathBuf>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("packfed");
     register(&mut registry, &shared.metrics);
-    let store_bytes = store.and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len());
+    let bytes_of = |path: &Path| std::fs::metadata(path).ok().map(|file| file.len());
+    let store_bytes = store.and_then(|path| Some(bytes_of(&path)? + bytes_of(&RedbStore::journal_path(&path))?));
     let (bytes, resident) = (shared.traffic.bytes(), resident());
     registry.register_collector(Box::new(Moment { shown: shared.metrics.shown(), bytes, store_bytes, resident }));
     let mut text = String::new();
@@ -61,7 +63,7 @@ impl Collector for Moment {
         lines.counter("received_bytes", "Bytes of frames that were read", self.bytes.bytes_up_in_all)?;
         lines.counter("sent_bytes", "Bytes of frames that were written", self.bytes.bytes_down_in_all)?;
         if let Some(bytes) = self.store_bytes {
-            lines.gauge("store_file_bytes", "Bytes of the store's file", bytes)?;
+            lines.gauge("store_file_bytes", "Bytes of the store's file and its journal", bytes)?;
         }
         if let Some([now, peak]) = self.resident {
             lines.gauge("process_resident_bytes", "Memory of the process", now)?;
