@@ -64,8 +64,8 @@ fn files(path: &Path, group: usize) -> Result<f64> {
 fn accept(n: usize) -> Write {
     let mut worker = [0; 32];
     worker[..8].copy_from_slice(&n.to_le_bytes());
-    let frame = (0..UPDATE_BYTES).map(|at| (at.wrapping_mul(n + 1) >> 3).to_le_bytes()[0]).collect();
-    Write::Accept { round: Round(1), worker: WorkerId(worker), frame }
+    let frame: Vec<u8> = (0..UPDATE_BYTES).map(|at| (at.wrapping_mul(n + 1) >> 3).to_le_bytes()[0]).collect();
+    Write::Accept { round: Round(1), worker: WorkerId(worker), frame: frame.into() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement")]

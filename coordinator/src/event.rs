@@ -1,8 +1,8 @@
 //! What the engine is told, and what it asks for. Plain data: no handle, socket or clock in it.
 
 use packfed_protocol::{
-    Assignment, CheckIn, Digest, Enroll, LaneScales, Message, Rejection, Round, Timestamp, Verdict, Verified, Version,
-    WorkerId,
+    Assignment, CheckIn, Digest, Enroll, LaneScales, Message, Rejection, Round, Timestamp, UpdateFrame, Verdict,
+    Verified, Version, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +128,7 @@ pub enum Write {
         /// Whose.
         worker: WorkerId,
         /// The whole signed frame, to be verified again when it is loaded.
-        frame: Vec<u8>,
+        frame: UpdateFrame,
     },
     /// An open round ended without a commit; its accepted updates may be forgotten.
     Abandon {

@@ -41,7 +41,7 @@ impl MemoryStore {
             }
             Write::Open(open) => self.open_round(open),
             Write::Accept { round, worker, frame } => {
-                self.journal.insert((*round, *worker), frame.clone());
+                self.journal.insert((*round, *worker), frame.to_vec());
             }
             Write::Abandon { round } => self.abandon(*round),
             Write::Commit(commit) => self.commit(commit),

@@ -498,7 +498,7 @@ fn corrupt(what: &'static str, why: String) -> StoreError {
 }
 
 /// What is kept of the file in memory; more is the operating system's to keep.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 /// A smaller file is left as it is.
 const TIDY_BYTES_MIN: u64 = 16 << 20;
 /// What errors call a store that is in no file of the machine.

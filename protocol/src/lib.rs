@@ -38,5 +38,7 @@ pub use payload::{Payload, PayloadId, Prefix};
 pub use rejection::{Rejection, RejectionCode};
 pub use timestamp::Timestamp;
 pub use token::Token;
-pub use update::{LaneClips, ProvenOffer, SIGNATURE_BYTES, Signed, UPDATE_DOMAIN, UpdateHeader, UpdateOffer, Verified};
+pub use update::{
+    LaneClips, ProvenOffer, SIGNATURE_BYTES, Signed, UPDATE_DOMAIN, UpdateFrame, UpdateHeader, UpdateOffer, Verified,
+};
 pub use wire::DecodeError;

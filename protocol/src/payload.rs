@@ -138,6 +138,11 @@ impl Prefix {
         Ok(())
     }
 
+    /// Gives back the room for bytes that do not come for now.
+    pub fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+
     fn hash(&mut self) {
         self.hasher.update(&self.bytes[self.hashed..]);
         self.hashed = self.bytes.len();
@@ -175,7 +180,7 @@ fn wide(length: usize) -> u64 {
 }
 
 /// The first buffer of a payload that is at least as long.
-const GROWTH_BYTES_MIN: usize = 64 << 10;
+const GROWTH_BYTES_MIN: usize = 512 << 10;
 /// BLAKE3 hashes many KiB side by side, but a packet's worth one after the other: bytes wait until they are as many.
 const HASHED_BYTES_MIN: usize = 32 << 10;
 

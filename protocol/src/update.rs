@@ -18,6 +18,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{self, FrameType};
@@ -115,8 +116,7 @@ impl Signed {
     }
 
     pub(crate) fn append_offer_to(&self, body: &mut Vec<u8>) {
-        wire::append(&self.header, body);
-        body.extend_from_slice(&self.signature);
+        append_offer(&self.header, &self.signature, body);
     }
 }
 
@@ -206,39 +206,79 @@ impl ProvenOffer {
         let announced = self.payload();
         announced.check_length(payload.bytes().len())?;
         payload::check_digest(payload.id().digest, announced.digest)?;
-        let UpdateOffer { header, signature } = self.offer;
-        Ok(Verified { signed: Signed { header, signature, payload: payload.into_vec() } })
+        Ok(Verified { offer: self.offer, payload })
     }
 }
 
-/// An update that is proven to be its worker's. Made by [`Signed::verify`] alone.
+/// An update that is proven to be its worker's. Made by [`ProvenOffer::complete`] alone. A clone shares the words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verified {
-    signed: Signed,
+    offer: UpdateOffer,
+    payload: Payload,
 }
 
 impl Verified {
     /// What it is.
     pub fn header(&self) -> &UpdateHeader {
-        &self.signed.header
+        &self.offer.header
     }
 
     /// The words.
     pub fn payload(&self) -> &[u8] {
-        &self.signed.payload
+        self.payload.bytes()
     }
 
     /// Header and words, when the proof is no longer needed.
     pub fn into_parts(self) -> (UpdateHeader, Vec<u8>) {
-        (self.signed.header, self.signed.payload)
+        (self.offer.header, self.payload.into_vec())
     }
 
-    /// The frame it came in and its payload, byte for byte: what a journal keeps, and verifies again on
-    /// loading.
-    pub fn to_frame(&self) -> Vec<u8> {
-        let mut bytes = frame::build(FrameType::Update, |body| self.signed.append_offer_to(body));
-        bytes.reserve_exact(self.signed.payload.len());
-        bytes.extend_from_slice(&self.signed.payload);
-        bytes
+    /// What a journal keeps, and verifies again on loading; it shares the words.
+    pub fn frame(&self) -> UpdateFrame {
+        let UpdateOffer { header, signature } = &self.offer;
+        let head = frame::build(FrameType::Update, |body| append_offer(header, signature, body));
+        UpdateFrame { head, payload: self.payload.bytes().clone() }
     }
+}
+
+/// The frame in which a verified update came, and its payload, byte for byte. A clone shares the payload.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpdateFrame {
+    head: Vec<u8>,
+    payload: Bytes,
+}
+
+impl UpdateFrame {
+    /// Its bytes, in two parts.
+    pub fn parts(&self) -> [&[u8]; 2] {
+        [&self.head, &self.payload]
+    }
+
+    /// How many bytes it has.
+    pub fn bytes(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+
+    /// A copy of its bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.parts().concat()
+    }
+}
+
+impl From<Vec<u8>> for UpdateFrame {
+    /// The bytes in one part, whatever they are: nothing is proven until they are read and verified.
+    fn from(bytes: Vec<u8>) -> UpdateFrame {
+        UpdateFrame { head: Vec::new(), payload: bytes.into() }
+    }
+}
+
+impl fmt::Debug for UpdateFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpdateFrame").field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
+}
+
+fn append_offer(header: &UpdateHeader, signature: &[u8; SIGNATURE_BYTES], body: &mut Vec<u8>) {
+    wire::append(header, body);
+    body.extend_from_slice(signature);
 }

@@ -43,6 +43,15 @@ struct Arguments {
     /// Of the server (FedAvgM).
     #[arg(long, default_value_t = 0.5)]
     momentum: f64,
+    /// FedAdam with these β₁, β₂ and τ in place of FedAvgM.
+    #[arg(long, value_delimiter = ',', num_args = 3, value_names = ["B1", "B2", "TAU"])]
+    adam: Option<Vec<f64>>,
+    /// Local steps of a round.
+    #[arg(long, default_value_t = 10)]
+    steps: u32,
+    /// Of local training.
+    #[arg(long, default_value_t = 0.02)]
+    learning_rate: f32,
     /// One rule alone.
     #[arg(long)]
     only: Option<String>,
@@ -70,6 +79,13 @@ impl Arguments {
             partition: if self.iid { Partition::Iid } else { UNEVEN },
             profile: ProfileName::Plain,
             threads: parallel::threads(),
+        }
+    }
+
+    fn server_optimizer(&self) -> ServerOptimizer {
+        match self.adam.as_deref() {
+            Some(&[beta1, beta2, tau]) => ServerOptimizer::FedAdam { rate: self.rate, beta1, beta2, tau },
+            _ => ServerOptimizer::FedAvgM { rate: self.rate, momentum: self.momentum },
         }
     }
 
@@ -142,7 +158,8 @@ fn run(
     let malice = attack.map(|attack| Malice { attack, share: arguments.malicious });
     let resilience = Resilience { aggregation, malice };
     let mut run = resilience.applied(digits_run(options, &task.base, task.base_digest()))?;
-    run.server_optimizer = ServerOptimizer::FedAvgM { rate: arguments.rate, momentum: arguments.momentum };
+    (run.training.steps, run.training.learning_rate) = (arguments.steps, arguments.learning_rate);
+    run.server_optimizer = arguments.server_optimizer();
     let plan = run.plan()?;
     Ok(packed::run_attacked(task, options, plan, malice, &Progress::new(arguments.json))?.result.score.accuracy)
 }

@@ -90,7 +90,7 @@ fn journal(updates: &[Signed], folder: &Path) -> Result<f64> {
         let first = round.0;
         for _ in 0..GROUPS {
             let accept = |update: &packfed_protocol::Verified| {
-                let (worker, frame) = (update.header().worker, update.to_frame());
+                let (worker, frame) = (update.header().worker, update.frame());
                 Write::Accept { round, worker, frame }
             };
             store.write_all(&verified.iter().map(accept).collect::<Vec<_>>())?;

@@ -122,7 +122,11 @@ pub(super) fn told(event: &Event, now: Timestamp) -> Vec<u8> {
     match event {
         Event::Enroll { worker, enroll } => body(3, &[&worker.0, &Message::Enroll(enroll.clone()).encode()]),
         Event::CheckIn { worker, check_in } => body(4, &[&worker.0, &Message::CheckIn(check_in.clone()).encode()]),
-        Event::Update { ticket, update } => body(5, &[&ticket.0.to_le_bytes(), &update.to_frame()]),
+        Event::Update { ticket, update } => {
+            let frame = update.frame();
+            let [head, words] = frame.parts();
+            body(5, &[&ticket.0.to_le_bytes(), head, words])
+        }
         Event::BadUpdate { ticket, worker, rejection } => {
             body(11, &[&ticket.0.to_le_bytes(), &worker.0, &wire::to_bytes(rejection)])
         }

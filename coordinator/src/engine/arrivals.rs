@@ -86,7 +86,7 @@ impl Engine {
             }
         };
         if outcome == Outcome::Accepted {
-            let (worker, frame) = (update.header().worker, update.to_frame());
+            let (worker, frame) = (update.header().worker, update.frame());
             tracing::info!(round = round.0, %worker, "update accepted");
             effects.push(Effect::Store(Write::Accept { round, worker, frame }));
         }

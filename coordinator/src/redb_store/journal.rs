@@ -80,10 +80,12 @@ impl Journal {
             if index < forgotten {
                 return Ok(None);
             }
-            let place = Place { offset: end, bytes: frame.len() as u64 };
-            end += place.bytes;
-            self.make_room(end)?;
-            self.disk.write(place.offset, frame)?;
+            let place = Place { offset: end, bytes: frame.bytes() as u64 };
+            self.make_room(end + place.bytes)?;
+            for part in frame.parts() {
+                self.disk.write(end, part)?;
+                end += part.len() as u64;
+            }
             Ok(Some(place))
         };
         let places = writes.iter().enumerate().map(&mut write).collect::<io::Result<Vec<_>>>()?;
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
 
     fn accept(round: u64, worker: u8, frame: &[u8]) -> Write {
-        Write::Accept { round: Round(round), worker: WorkerId([worker; 32]), frame: frame.to_vec() }
+        Write::Accept { round: Round(round), worker: WorkerId([worker; 32]), frame: frame.to_vec().into() }
     }
 
     fn empty() -> Journal {

@@ -200,7 +200,7 @@ fn check<S: Store>(store: S, reopen: impl Fn(S) -> S) {
 
 /// Any part of a journalled frame can be read, and nothing else.
 fn check_parts(store: &impl Store) {
-    let frame = update(3, 1, 0).to_frame();
+    let frame = update(3, 1, 0).frame().to_vec();
     let read = |n: u8, round, before_end, length| {
         let mut bytes = vec![0; length];
         store.read_update(Round(round), &worker(n).id(), before_end, &mut bytes).map(|()| bytes)

@@ -78,7 +78,7 @@ async fn serve_worker(
 
 /// Both directions of the control stream, and payloads beside it.
 async fn converse(
-    messages: mpsc::Receiver<Message>,
+    messages: mpsc::Receiver<Box<Message>>,
     peer: &Arc<Peer>,
     shared: &Arc<Shared>,
     inbox: &mpsc::Sender<Arrival>,
@@ -145,7 +145,7 @@ async fn payload_stream(
 
 /// Sends what is queued, until that is over for the worker, the owner lets go of the queue or the worker does not keep up. Of a
 /// catch-up only the offer: its body waits until the worker fetches it, but not for ever.
-async fn speak(mut send: quinn::SendStream, mut messages: mpsc::Receiver<Message>, peer: &Peer, shared: &Shared) {
+async fn speak(mut send: quinn::SendStream, mut messages: mpsc::Receiver<Box<Message>>, peer: &Peer, shared: &Shared) {
     let connection = &peer.connection;
     let fetch_time = tokio::time::sleep(shared.frame_time);
     tokio::pin!(fetch_time);
@@ -158,7 +158,7 @@ async fn speak(mut send: quinn::SendStream, mut messages: mpsc::Receiver<Message
             }
         };
         let Some(message) = message else { break };
-        if let Message::CatchUp(catch_up) = &message {
+        if let Message::CatchUp(catch_up) = &*message {
             peer.tell(catch_up.body.clone(), shared);
             fetch_time.as_mut().reset(Instant::now() + shared.frame_time);
         }

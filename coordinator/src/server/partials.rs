@@ -122,6 +122,9 @@ impl Arriving<'_> {
 
 impl Drop for Arriving<'_> {
     fn drop(&mut self) {
+        if let Some(prefix) = self.slot.as_mut() {
+            prefix.shrink();
+        }
         self.partials.let_go(self.worker, self.slot.as_ref(), now());
     }
 }

@@ -272,7 +272,7 @@ impl<S: Store> Play<S> {
             Write::Accept { round, worker, frame } => {
                 let open = self.open.as_ref().expect("an open round accepts");
                 assert!(open.round == *round && open.cohort.contains(worker));
-                assert!(self.journal.insert(Digest::of(frame)), "an update is accepted once");
+                assert!(self.journal.insert(Digest::of(&frame.to_vec())), "an update is accepted once");
             }
             Write::Abandon { round } => assert_eq!(self.open.take().map(|open| open.round), Some(*round)),
             Write::Commit(commit) => {

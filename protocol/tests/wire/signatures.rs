@@ -27,18 +27,18 @@ fn what_was_signed_verifies_and_keeps_its_frame() {
     let verified = signed.clone().verify(&samples::identity().id()).unwrap();
     assert_eq!(verified.header(), &signed.header);
     assert_eq!(verified.payload(), samples::payload());
-    assert_eq!(verified.to_frame(), frame);
+    assert_eq!(verified.frame().to_vec(), frame);
     assert_eq!(verified.into_parts(), (signed.header, signed.payload));
 }
 
 #[test]
 fn a_journalled_frame_verifies_again() {
     let worker = samples::identity().id();
-    let journalled = samples::update().verify(&worker).unwrap().to_frame();
+    let journalled = samples::update().verify(&worker).unwrap().frame().to_vec();
     let Message::Update(loaded) = Message::from_frame(&journalled, &Limits::default()).unwrap() else {
         panic!("the journal holds updates");
     };
-    assert_eq!(loaded.verify(&worker).unwrap().to_frame(), journalled);
+    assert_eq!(loaded.verify(&worker).unwrap().frame().to_vec(), journalled);
 }
 
 #[test]

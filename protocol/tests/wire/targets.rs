@@ -74,7 +74,7 @@ pub fn update(input: &[u8]) -> bool {
     assert_eq!(refusal.code, RejectionCode::BadSignature);
     match signed.verify(&sender) {
         Ok(verified) => {
-            assert_eq!(verified.to_frame(), input);
+            assert_eq!(verified.frame().to_vec(), input);
             assert_eq!(Digest::of(verified.payload()), verified.header().payload);
             true
         }

@@ -351,7 +351,7 @@ fn holds(stored: &Stored, write: &Write) -> bool {
     let open = |round: Round| stored.open.iter().find(|(open, _)| open.round == round);
     match write {
         Write::Open(opened) => open(opened.round).is_some_and(|(open, _)| open == opened),
-        Write::Accept { round, frame, .. } => open(*round).is_some_and(|(_, frames)| frames.contains(frame)),
+        Write::Accept { round, frame, .. } => open(*round).is_some_and(|(_, frames)| frames.contains(&frame.to_vec())),
         Write::Abandon { round } => open(*round).is_none(),
         Write::Commit(commit) => stored.head.version == commit.head.version,
         // Everybody is enrolled from the start, and what is known of them beyond a round is not looked at.
@@ -378,7 +378,7 @@ fn brief_write(write: &Write) -> String {
         Write::Open(open) => {
             format!("open round {} of {} workers from version {}", open.round, open.cohort.len(), open.base)
         }
-        Write::Accept { round, frame, .. } => format!("accept an update of {} bytes into round {round}", frame.len()),
+        Write::Accept { round, frame, .. } => format!("accept an update of {} bytes into round {round}", frame.bytes()),
         Write::Abandon { round } => format!("abandon round {round}"),
         Write::Commit(commit) => {
             let (version, updates) = (commit.summary.version, commit.summary.updates);

@@ -390,7 +390,7 @@ impl Disk {
                 let (open, frames) = stored.open.iter_mut().find(of_it).expect("only an open round accepts");
                 assert!(open.cohort.contains(worker), "into its own round");
                 assert!(self.accepted.insert((*round, *worker)), "no worker is in a round twice");
-                frames.push(frame.clone());
+                frames.push(frame.to_vec());
                 self.journalled += 1;
             }
             Write::Abandon { round } => {

@@ -54,7 +54,7 @@ fn a_goal_that_was_met_before_the_commit_was_stored_commits_at_the_first_event()
     let last = fleet.update(3);
     let (open, frames) = &mut fleet.disk.stored.open[0];
     assert_eq!(open.cohort.len(), 4);
-    frames.push(last.to_frame());
+    frames.push(last.frame().to_vec());
     fleet.restart();
     assert_eq!(fleet.tick_to(10), ["store commit 1 as version 1", "wake 1010"]);
 }

@@ -112,7 +112,7 @@ fn a_journal_that_holds_other_words_ends_the_round_and_not_the_process() {
     let other = fleet.mangled(2, |_, payload| payload[0] ^= 1);
     let task = asked(&mut fleet);
     let (round, worker) = (other.header().round, other.header().worker);
-    fleet.disk.journal.write(&Write::Accept { round, worker, frame: other.to_frame() }).unwrap();
+    fleet.disk.journal.write(&Write::Accept { round, worker, frame: other.frame() }).unwrap();
     let error = task.run(&fleet.disk.journal).unwrap_err().to_string();
     let expected = format!("aggregation of round 1: the journalled update of worker {worker} has digest ");
     assert!(error.starts_with(&expected), "{error}");

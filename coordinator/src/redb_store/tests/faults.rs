@@ -189,7 +189,7 @@ fn in_the_middle() -> Files {
 #[test]
 fn a_flipped_bit_in_the_journal_is_an_error_that_names_the_update() {
     let files = in_the_middle();
-    let frame = update(1, 1, 0).to_frame().len();
+    let frame = update(1, 1, 0).frame().bytes();
     assert!(files[1][..2 * frame].iter().any(|&byte| byte != 0));
     for at in 0..2 * frame {
         let mut flipped = files.clone();
@@ -208,7 +208,7 @@ fn a_flipped_bit_in_the_journal_is_an_error_that_names_the_update() {
 #[test]
 fn a_journal_that_is_lost_or_cut_is_an_error_while_a_round_is_open() {
     let [store, journal] = in_the_middle();
-    let frame = update(1, 1, 0).to_frame().len();
+    let frame = update(1, 1, 0).frame().bytes();
     for left in [0, 1, frame, 2 * frame - 1] {
         let error = open([store.clone(), journal[..left].to_vec()]).map(|_| ()).unwrap_err().to_string();
         let expected = format!("the store's journal cannot be read: it has {left} bytes, an update has {frame} from ");

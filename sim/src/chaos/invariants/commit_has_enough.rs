@@ -77,7 +77,7 @@ impl Invariant for CommitHasEnough {
                 self.open.insert(open.round, open.clone());
                 Ok(())
             }
-            Write::Accept { round, worker, frame } => self.accepted(*round, *worker, frame),
+            Write::Accept { round, worker, frame } => self.accepted(*round, *worker, &frame.to_vec()),
             Write::Commit(commit) => self.committed(commit),
             Write::Abandon { round } => {
                 self.open.remove(round);

@@ -39,7 +39,7 @@ impl Invariant for FoldedOnce {
 
     fn see(&mut self, seen: &Seen<'_>, _: Timestamp) -> Result<(), String> {
         match seen {
-            Seen::Durable(Write::Accept { round, worker, frame }) => self.accepted(*round, *worker, frame),
+            Seen::Durable(Write::Accept { round, worker, frame }) => self.accepted(*round, *worker, &frame.to_vec()),
             Seen::Started { stored: Some(stored), .. } if repeated(stored) => {
                 Err("the store gave back an update twice".to_owned())
             }
