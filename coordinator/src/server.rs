@@ -267,8 +267,8 @@ impl Server {
         self.serve(Ending::WhenAsked, shutdown).await
     }
 
-    /// Serves until the run is finished and every connected worker was told so and has left, or 5 s
-    /// have passed; or until `shutdown` is ready.
+    /// Serves until the run is finished and every connected worker was told so and has left, or no
+    /// byte has moved for 5 s; or until `shutdown` is ready.
     ///
     /// # Errors
     /// As [`Server::run`].

@@ -169,7 +169,7 @@ impl Engine {
 }
 
 /// What is to be stored of a round that changed.
-fn written(open: OpenRound) -> Write {
+pub(super) fn written(open: OpenRound) -> Write {
     if open.cohort.is_empty() { Write::Abandon { round: open.round } } else { Write::Open(open) }
 }
 

@@ -73,8 +73,9 @@ impl Engine {
         let Stage::Reporting(reporting) = &self.stage else { return };
         let phase = self.plan.raw().reporting;
         let drawn = u32::try_from(reporting.open().cohort.len()).unwrap_or(u32::MAX);
-        let late = now >= reporting.open().deadline;
-        if reporting.reports() >= phase.goal.min(drawn) || late && reporting.reports() >= phase.min {
+        let late = now >= reporting.open().deadline || drawn < phase.min;
+        let goal = if late { phase.min } else { phase.goal.min(drawn) };
+        if reporting.reports() >= goal {
             self.aggregate(now, effects);
         } else if late {
             self.close_without_commit("too-few-updates", now, effects);

@@ -2,7 +2,8 @@
 
 use packfed_protocol::{RejectionCode, Timestamp, WorkerId};
 
-use super::Engine;
+use super::buffering::written;
+use super::{Engine, Stage};
 use crate::event::{Effect, Write};
 use crate::registry::Standing;
 use crate::strikes::is_misbehaviour;
@@ -37,6 +38,7 @@ impl Engine {
         if let Err(rejection) = self.registry.admitted(worker, now) {
             tracing::warn!(%worker, %code, ?standing, "suspended");
             self.counters.suspended += 1;
+            self.dismiss(worker, effects);
             debug_assert_eq!(rejection.code, RejectionCode::Suspended, "a strike revokes nobody");
             // Who is held waits to be told something; who is not asks by itself when it has its verdict.
             if self.idle.remove(worker).is_some() {
@@ -52,7 +54,21 @@ impl Engine {
         effects.push(Effect::Store(Write::Members(vec![entry])));
         if let Err(rejection) = self.registry.admitted(&worker, now) {
             self.idle.remove(&worker);
+            self.dismiss(&worker, effects);
             self.turn_away(worker, rejection, now, effects);
         }
+    }
+
+    /// No longer waits for the update of a worker that may not send one. What it has reported counts.
+    fn dismiss(&mut self, worker: &WorkerId, effects: &mut Vec<Effect>) {
+        let write = match &mut self.stage {
+            Stage::Reporting(reporting) if reporting.awaits(worker) => {
+                reporting.leave(std::slice::from_ref(worker));
+                Some(Write::Open(reporting.open().clone()))
+            }
+            Stage::Buffering(buffer) => buffer.withdraw(worker).map(written),
+            Stage::Reporting(_) | Stage::Aggregating(_) | Stage::Selecting { .. } | Stage::Finished => None,
+        };
+        effects.extend(write.map(Effect::Store));
     }
 }

@@ -35,7 +35,7 @@ use crate::store::Store;
 pub(super) enum Ending {
     /// When nobody can reach it any more.
     WhenAsked,
-    /// When the run is finished and every worker has left, or [`GRACE_MS`] later.
+    /// When the run is finished and every worker has left, or nothing was sent to or fro for [`GRACE_MS`].
     WhenFinished,
 }
 
@@ -68,7 +68,22 @@ pub(super) struct Owner {
     verdicts: BTreeMap<Ticket, oneshot::Sender<Verdict>>,
     next_ticket: u64,
     pending: Pending,
-    finished_at: Option<Timestamp>,
+    farewell: Option<Farewell>,
+}
+
+/// The end of a finished run, in which workers fetch the last model.
+struct Farewell {
+    began: Timestamp,
+    /// Bytes of rounds that were seen to have moved, and when the last did.
+    moved: u64,
+    last_move: Timestamp,
+}
+
+impl Farewell {
+    /// When it is over, if nothing more moves.
+    fn end(&self) -> Timestamp {
+        self.last_move.plus(GRACE_MS).min(self.began.plus(FAREWELL_MS_MAX))
+    }
 }
 
 /// What the engine has asked for since the last flush.
@@ -114,7 +129,7 @@ impl Owner {
             verdicts: BTreeMap::new(),
             next_ticket: 0,
             pending: Pending::default(),
-            finished_at: None,
+            farewell: None,
         }
     }
 
@@ -166,15 +181,19 @@ impl Owner {
         if ending == Ending::WhenAsked || !self.engine.finished() {
             return false;
         }
-        let now = now();
-        let finished_at = *self.finished_at.get_or_insert(now);
-        self.connected.is_empty() || now.since(finished_at) >= GRACE_MS
+        let (now, bytes) = (now(), self.shared.traffic.bytes());
+        let moved = bytes.bytes_up + bytes.bytes_down;
+        let farewell = self.farewell.get_or_insert(Farewell { began: now, moved, last_move: now });
+        if farewell.moved != moved {
+            (farewell.moved, farewell.last_move) = (moved, now);
+        }
+        self.connected.is_empty() || now >= farewell.end()
     }
 
     /// When something is to be done though nothing arrives. The engine's own wish to be woken is asked
     /// for here, so that it holds after a restart as well.
     fn wake(&self) -> Option<Timestamp> {
-        self.engine.deadline().or(self.finished_at.map(|at| at.plus(GRACE_MS)))
+        self.engine.deadline().or(self.farewell.as_ref().map(Farewell::end))
     }
 
     fn take(&mut self, arrival: Arrival) -> Result<(), ServerError> {
@@ -367,8 +386,10 @@ async fn wait_until(moment: Option<Timestamp>) {
     }
 }
 
-/// How long workers may take to hear of the end of the run.
+/// How long workers may be silent before the server of a finished run ends without them.
 const GRACE_MS: u64 = 5_000;
+/// How long a server of a finished run goes on at most, whoever keeps talking.
+const FAREWELL_MS_MAX: u64 = 600_000;
 /// Arrivals that are stored and answered together at most, so that the first does not wait for long.
 const GROUP_MAX: usize = 256;
 

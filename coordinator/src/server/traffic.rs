@@ -1,6 +1,6 @@
 //! Bytes of frames, both ways. A number of a process: a restart begins at zero.
 //!
-//! Every counter stands for itself and nothing is decided by one, so relaxed additions suffice: none is lost, and a
+//! Every counter stands for itself and no round is decided by one, so relaxed additions suffice: none is lost, and a
 //! report may be a frame ahead in one of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -264,6 +264,11 @@ impl<S: Store> Play<S> {
                 assert!(entries.iter().all(|(worker, _)| self.engine.registry().members().contains_key(worker)));
             }
             Write::Enroll { token, .. } => assert_eq!(*token, token_digest(&Token([9; 16]))),
+            Write::Open(open) if self.open.as_ref().is_some_and(|known| known.round == open.round) => {
+                let left = |worker| self.open.iter().any(|known| known.cohort.contains(worker));
+                assert!(open.cohort.iter().all(left), "an open round takes in nobody");
+                self.open = Some(open.clone());
+            }
             Write::Open(open) => {
                 assert!(self.open.is_none() && open.base == self.version, "{open:?}");
                 self.journal.clear();

@@ -374,13 +374,18 @@ impl Disk {
         match write {
             Write::Enroll { .. } | Write::Members(_) => {}
             Write::Open(open) => {
-                assert!(self.buffered || stored.open.is_empty(), "one round at a time");
                 if let Some((known, _)) = stored.open.iter_mut().find(|(known, _)| known.round == open.round) {
+                    let left = |worker| known.cohort.contains(worker);
+                    assert!(
+                        self.buffered || open.cohort.iter().all(left),
+                        "a round that is not buffered takes in nobody"
+                    );
                     let OpenRound { cohort, deadline, .. } = open.clone();
                     *known = OpenRound { cohort, deadline, ..known.clone() };
                     assert_eq!(known, open, "what an open round is stays as it is");
                     return;
                 }
+                assert!(self.buffered || stored.open.is_empty(), "one round at a time");
                 assert_eq!((open.round, open.base), (stored.next_round, stored.head.version));
                 stored.next_round = open.round.next();
                 stored.open.push((open.clone(), Vec::new()));

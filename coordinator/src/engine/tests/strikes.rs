@@ -22,9 +22,10 @@ fn forge(fleet: &mut Fleet, i: usize) -> Vec<String> {
 fn three_forged_updates_suspend_a_worker_for_its_time() {
     let mut fleet = opened();
     let struck = ["store members 1", "verdict rejected bad-signature"];
-    for _ in 0..3 {
+    for _ in 0..2 {
         assert_eq!(forge(&mut fleet, 1), struck, "stored before it is told");
     }
+    assert_eq!(forge(&mut fleet, 1), [struck[0], "store open 1", struck[1]], "nobody waits for it");
     assert_eq!(fleet.engine.counters().suspended, 1);
     assert_eq!(forge(&mut fleet, 1), struck[1..], "nothing more counts against it");
     assert_eq!(fleet.report(1), ["verdict rejected suspended"], "though it was drawn");
@@ -32,8 +33,44 @@ fn three_forged_updates_suspend_a_worker_for_its_time() {
     fleet.restart();
     assert_eq!(fleet.check_in(1), ["send 1 come-back suspended"], "a restart forgives nothing");
     fleet.now = Timestamp(2_000);
-    assert_eq!(fleet.check_in(1), ["send 1 assignment 1"], "it is awaited still");
-    assert_eq!(fleet.report(1), ["store accept 1 into 1", "verdict accepted"]);
+    assert_eq!(fleet.check_in(1), [""; 0], "it waits for the next round");
+    assert_eq!(fleet.free(), [1]);
+}
+
+#[test]
+fn a_round_goes_on_without_a_worker_that_is_revoked() {
+    let mut fleet = opened();
+    fleet.report(0);
+    fleet.report(2);
+    let worker = fleet.id(1);
+    let said = fleet.handle(Event::Stand { worker, standing: Standing::Revoked });
+    let revoked = ["store members 1", "store open 1", "send 1 refused revoked"];
+    assert_eq!(said[..3], revoked);
+    assert_eq!(said[3..], ["store commit 1 as version 1", "wake 1000"], "all that are left have reported");
+}
+
+#[test]
+fn what_a_revoked_worker_has_reported_counts() {
+    let mut fleet = opened();
+    fleet.report(1);
+    let worker = fleet.id(1);
+    let said = fleet.handle(Event::Stand { worker, standing: Standing::Revoked });
+    assert_eq!(said, ["store members 1", "send 1 refused revoked"]);
+    fleet.report(0);
+    fleet.report(2);
+    assert_eq!(fleet.disk.stored.last.unwrap().updates, 3);
+}
+
+#[test]
+fn a_round_that_too_few_are_left_in_is_abandoned_at_once() {
+    let mut fleet = opened();
+    fleet.report(0);
+    let mut said = Vec::new();
+    for i in [1, 2] {
+        let worker = fleet.id(i);
+        said = fleet.handle(Event::Stand { worker, standing: Standing::Revoked });
+    }
+    assert_eq!(said[3..], ["store abandon 1", "wake 1000"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! At most one round is open, or of a buffered plan those that it opened; and a round's number is never used again.
+//! At most one round is open, or of a buffered plan those that it opened; and a round's number is never used again. A
+//! round that is not buffered may lose members of its cohort, and takes in nobody.
 
 use std::collections::BTreeMap;
 
@@ -23,9 +24,14 @@ impl OneOpenRound {
 
     fn opens(&mut self, open: &OpenRound) -> Result<(), String> {
         let round = open.round;
-        if let Some(known) = self.open.get(&round).filter(|_| self.buffered) {
+        if let Some(known) = self.open.get(&round) {
             let OpenRound { cohort, deadline, .. } = open.clone();
             let same = OpenRound { cohort, deadline, ..known.clone() } == *open;
+            let smaller =
+                open.deadline == known.deadline && open.cohort.iter().all(|worker| known.cohort.contains(worker));
+            if !self.buffered && !smaller {
+                return Err(format!("round {round} took in others while it was open"));
+            }
             self.open.insert(round, open.clone());
             return if same { Ok(()) } else { Err(format!("round {round} became another while it was open")) };
         }
