@@ -24,6 +24,7 @@
 //! | 16 bytes | `word.rs` |
 //! | floats to words and back | `quantize.rs`, `pack.rs` |
 //! | the integer model | `state.rs` |
+//! | a whole model's Δ in one file, `*.packfed` | `adapter.rs` |
 //! | the exact sum of many updates | `tally.rs`, `fold.rs` |
 //! | median, trimmed mean, Krum: sums that bear liars | [`robust`] |
 //! | what a replica has missed, entropy-coded | `catchup.rs` |
@@ -34,6 +35,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 pub mod apply;
 mod basis;
 mod catchup;
@@ -53,6 +55,7 @@ pub mod wave;
 mod window;
 mod word;
 
+pub use adapter::{Adapter, AdapterError, BaseDigest};
 pub use apply::{Coefficients, Direct, Merger, PackedLayer, Spectrum, Trained};
 pub use basis::{Basis, dct_matrix, dst_matrix};
 pub use catchup::{CatchUpError, decode_catch_up, encode_catch_up, encode_step};

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use packfed_codec::{LayerSpec, Layout, Seed, State};
-use packfed_worker::export::{Adapter, Existing};
+use packfed_codec::{Adapter, LayerSpec, Layout, Seed, State};
+use packfed_worker::export::{Existing, read_adapter, write_adapter};
 use packfed_worker::files::ModelFiles;
 use packfed_worker::pretrained::Pretrained;
 use packfed_worker::tiny;
@@ -43,7 +43,7 @@ fn global(folder: &Path, labels: Option<usize>) {
     let layout = Layout::new(&seed, model.matrices().iter().map(spec).collect()).unwrap();
     let state = State::zero(Arc::new(layout));
     let adapter = Adapter::new(files.digest().unwrap(), seed, state, BTreeMap::new()).unwrap();
-    adapter.write(&folder.join("global.packfed"), Existing::Kept).unwrap();
+    write_adapter(&adapter, &folder.join("global.packfed"), Existing::Kept).unwrap();
 }
 
 /// An encoder, questions in three intents, and a global model that knows nothing of them.
@@ -93,7 +93,7 @@ fn a_personal_classifier_learns_here_and_the_global_one_stays_as_it_is() {
     assert_eq!((second["base"], second["global"]), (first["base"], first["global"]));
     assert!(second["personal"] < first["global"] - 0.3, "{first:?} {second:?}");
     assert_eq!(std::fs::read(folder.join("global.packfed")).unwrap(), before, "private lanes stand in their own file");
-    let of = |name: &str| Adapter::read(&folder.join(name)).unwrap();
+    let of = |name: &str| read_adapter(&folder.join(name)).unwrap();
     let (global, personal) = (of("global.packfed"), of("personal.packfed"));
     assert_ne!(global.state().layout().digest(), personal.state().layout().digest(), "of a layout that no plan names");
     let refused =

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use packfed_codec::{Seed, State};
-use packfed_worker::export::{Adapter, Existing, Floats, MergedModel};
+use packfed_codec::{Adapter, Seed, State};
+use packfed_worker::export::{Existing, Floats, MergedModel, write_adapter};
 use packfed_worker::files::ModelFiles;
 use packfed_worker::import::{Deltas, DenseDelta, Imported, LayerReport, LoraAdapter, import};
 use packfed_worker::nn::pool::Pooling;
@@ -55,7 +55,7 @@ impl Export {
             if self.model != Which::Global {
                 bail!("--packed is of the global model; private lanes stay on this machine");
             }
-            texts.global()?.write(&self.out, existing)?;
+            write_adapter(&texts.global()?, &self.out, existing)?;
             println!("packed adapter written to {out}");
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl Import {
         let metrics = imported.captured().map(|captured| ("captured".to_owned(), captured));
         let adapter =
             Adapter::new(texts.digest, seed, imported.state, metrics.into_iter().collect::<BTreeMap<_, _>>())?;
-        adapter.write(&self.out, if self.force { Existing::Replaced } else { Existing::Kept })?;
+        write_adapter(&adapter, &self.out, if self.force { Existing::Replaced } else { Existing::Kept })?;
         println!("packed adapter written to {}", self.out.display());
         Ok(())
     }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::MultiProgress;
+use packfed_codec::{Adapter, BaseDigest};
 use packfed_protocol::{Digest, Identity, IdentityError, Token};
 use packfed_worker::client::{self, Address, Ended};
 use packfed_worker::conditions::{Charging, Stated};
 use packfed_worker::config::{DataConfig, Enrolment, TextsConfig, WorkerConfig};
 use packfed_worker::examples::Examples;
-use packfed_worker::export::{Adapter, Existing};
-use packfed_worker::files::ModelDigest;
+use packfed_worker::export::{Existing, write_adapter};
 use packfed_worker::idx::{parse_images, parse_labels};
 use packfed_worker::machine::Machine;
 use packfed_worker::mlp::Mlp;
@@ -104,8 +104,8 @@ impl Federation {
                 .await?;
         let Ending::Finished { version, digest } = ending else { return Ok(()) };
         if let Some((seed, state)) = model {
-            let adapter = Adapter::new(ModelDigest(base.0), seed, (*state).clone(), BTreeMap::new())?;
-            adapter.write(&config.model.global, Existing::Replaced)?;
+            let adapter = Adapter::new(BaseDigest(base.0), seed, (*state).clone(), BTreeMap::new())?;
+            write_adapter(&adapter, &config.model.global, Existing::Replaced)?;
         }
         if self.json {
             println!(r#"{{"version":{},"digest":"{digest}"}}"#, version.0);

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use indicatif::MultiProgress;
-use packfed_codec::Seed;
+use packfed_codec::{Adapter, Seed};
 use packfed_protocol::Round;
-use packfed_worker::export::{Adapter, Existing};
+use packfed_worker::export::{Existing, write_adapter};
 use packfed_worker::local::LocalSteps;
 use packfed_worker::machine::Machine;
 use packfed_worker::patterns::Blocks;
@@ -60,7 +60,7 @@ impl Personalize {
         machine.over();
         let seed = Personalization::seed(&seed);
         let adapter = Adapter::new(texts.digest, seed, private, BTreeMap::new())?;
-        adapter.write(texts.private_path(), Existing::Replaced)?;
+        write_adapter(&adapter, texts.private_path(), Existing::Replaced)?;
         println!("personal model written to {}", texts.private_path().display());
         println!("`worker evaluate` compares it with the others");
         Ok(())

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use packfed_codec::{Seed, State, Window};
+use packfed_codec::{Adapter, BaseDigest, Seed, State, Window};
 use packfed_worker::config::{LimitsConfig, TextsConfig, WorkerConfig};
 use packfed_worker::data::{self, Dataset, Labels, read_all};
-use packfed_worker::export::Adapter;
-use packfed_worker::files::{ModelDigest, ModelFiles};
+use packfed_worker::export::read_adapter;
+use packfed_worker::files::ModelFiles;
 use packfed_worker::model::linears::Linears;
 use packfed_worker::pretrained::{Body, Pretrained};
 use packfed_worker::text::Tokenizer;
@@ -42,7 +42,7 @@ pub(super) struct Texts {
     config: WorkerConfig,
     texts: TextsConfig,
     pub(super) files: ModelFiles,
-    pub(super) digest: ModelDigest,
+    pub(super) digest: BaseDigest,
     pub(super) model: Arc<Pretrained>,
     pub(super) tokenizer: Tokenizer,
     pub(super) labels: Option<Labels>,
@@ -115,7 +115,7 @@ impl Texts {
 
     /// An adapter's file, if it is of this base.
     fn adapter(&self, path: &Path) -> Result<Adapter> {
-        let adapter = Adapter::read(path)?;
+        let adapter = read_adapter(path)?;
         if adapter.base() != self.digest {
             let (found, path) = (adapter.base(), path.display());
             bail!("{path}: made for a base model with digest {found}, the one here has {}", self.digest);

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 pub use config::SpecialTokens;
 pub use error::{ModelFileError, Problem};
 pub(crate) use gguf::{Metadata, Value};
+use packfed_codec::BaseDigest;
 pub use place::{Format, TensorInfo};
 pub use read::CHUNK_VALUES_MAX;
 pub use tensor_file::TensorFile;
@@ -67,16 +68,6 @@ impl Family {
             Self::Llama(_) => names::llama(name),
             Self::Mlp => name.to_owned(),
         }
-    }
-}
-
-/// Hash of a model's files, the same wherever they lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ModelDigest(pub [u8; 32]);
-
-impl std::fmt::Display for ModelDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(blake3::Hash::from_bytes(self.0).to_hex().as_str())
     }
 }
 
@@ -168,7 +159,7 @@ impl ModelFiles {
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn digest(&self) -> Result<ModelDigest, ModelFileError> {
+    pub fn digest(&self) -> Result<BaseDigest, ModelFileError> {
         let mut hasher = blake3::Hasher::new_derive_key("packfed/model-files/1");
         for (role, path) in &self.parts {
             let io = ModelFileError::io(path);
@@ -177,7 +168,7 @@ impl ModelFiles {
             hasher.update(&file.metadata().map_err(&io)?.len().to_le_bytes());
             hasher.update_reader(file).map_err(&io)?;
         }
-        Ok(ModelDigest(*hasher.finalize().as_bytes()))
+        Ok(BaseDigest(*hasher.finalize().as_bytes()))
     }
 
     /// The model's tokenizer.

@@ -16,23 +16,19 @@
 //! All numbers are little-endian. The lanes alone are the state, exactly: a Packed128 holds a wave's `z` as two
 //! 32-bit floats of a polar form, which cannot tell a large lane's last bits, and no angle at all beyond the gain. The
 //! waves are there for what only applies Δ and computes with integers alone; they are checked against the lanes. So a
-//! block takes `24 + 4·K` bytes. It knows no tensors and no base weights.
+//! block takes `24 + 4·K` bytes. It knows no tensors, no base weights and no files.
 
 mod error;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use packfed_codec::{Frequency, Layer, LayerSpec, Layout, Packed128, Seed, State, StateDigest, WAVE_LANES};
+pub use error::AdapterError;
 
-pub use error::{AdapterError, AdapterFileError};
-
-use crate::export::destination::{DestinationError, Existing, write_file};
-use crate::files::ModelDigest;
-
-/// The extension of a packed adapter's file.
-pub const ADAPTER_EXTENSION: &str = "packfed";
+use crate::layout::{Frequency, Layer, LayerSpec, Layout, WAVE_LANES};
+use crate::packed::Packed128;
+use crate::seed::Seed;
+use crate::state::{State, StateDigest};
 
 const MAGIC: &[u8; 8] = b"packfed\0";
 const VERSION: u32 = 1;
@@ -42,10 +38,20 @@ const LANE_BYTES: usize = 4;
 /// Most layers, and most metrics, of a file; comparing names is quadratic.
 const ENTRIES_MAX: u32 = 4096;
 
+/// Hash of a base model's files, the same wherever they lie; also of an adapter's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BaseDigest(pub [u8; 32]);
+
+impl std::fmt::Display for BaseDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(blake3::Hash::from_bytes(self.0).to_hex().as_str())
+    }
+}
+
 /// Δ of a whole model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
-    base: ModelDigest,
+    base: BaseDigest,
     seed: Seed,
     state: State,
     metrics: BTreeMap<String, f64>,
@@ -58,7 +64,7 @@ impl Adapter {
     /// If `seed` is not that of the state's layout, a metric is not finite, or there are more layers, metrics or
     /// bytes of a name than a file takes.
     pub fn new(
-        base: ModelDigest,
+        base: BaseDigest,
         seed: Seed,
         state: State,
         metrics: BTreeMap<String, f64>,
@@ -86,7 +92,7 @@ impl Adapter {
 
     /// Digest of the base model's files.
     #[must_use]
-    pub const fn base(&self) -> ModelDigest {
+    pub const fn base(&self) -> BaseDigest {
         self.base
     }
 
@@ -161,7 +167,7 @@ impl Adapter {
         else {
             return Err(cursor.short("the digest", DIGEST_BYTES as u64));
         };
-        let (found, expected) = (digest(body), ModelDigest(*expected));
+        let (found, expected) = (digest(body), BaseDigest(*expected));
         if found != expected {
             return Err(AdapterError::Digest { found, expected });
         }
@@ -179,32 +185,15 @@ impl Adapter {
             return Err(AdapterError::State { found, expected });
         }
         check_waves(cursor.offset, waves, &state)?;
-        Ok(Self { base: ModelDigest(base), seed, state, metrics })
-    }
-
-    /// Writes the file, whole or not at all.
-    ///
-    /// # Errors
-    /// If there is one that is to be kept, or the system refuses.
-    pub fn write(&self, path: &Path, existing: Existing) -> Result<(), DestinationError> {
-        write_file(path, existing, &self.to_bytes())
-    }
-
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// If it cannot be read, or as [`Adapter::from_bytes`].
-    pub fn read(path: &Path) -> Result<Self, AdapterFileError> {
-        let bytes = std::fs::read(path).map_err(|source| AdapterFileError::Io { path: path.to_owned(), source })?;
-        Self::from_bytes(&bytes).map_err(|source| AdapterFileError::Content { path: path.to_owned(), source })
+        Ok(Self { base: BaseDigest(base), seed, state, metrics })
     }
 }
 
 const MAGIC_WHAT: &str = "the first 8 bytes";
 const DIGEST: &str = "a digest";
 
-fn digest(bytes: &[u8]) -> ModelDigest {
-    ModelDigest(blake3::derive_key("packfed/adapter/1", bytes))
+fn digest(bytes: &[u8]) -> BaseDigest {
+    BaseDigest(blake3::derive_key("packfed/adapter/1", bytes))
 }
 
 fn put_u32(bytes: &mut Vec<u8>, value: usize) {

@@ -1,12 +1,11 @@
-//! Why bytes or a file are not a packed adapter: the place, the value found and the bound.
+//! Why bytes are not a packed adapter: the place, the value found and the bound.
 
-use std::path::PathBuf;
-
-use packfed_codec::{LayoutError, PackedError, StateDigest};
 use thiserror::Error;
 
-use super::VERSION;
-use crate::files::ModelDigest;
+use super::{BaseDigest, VERSION};
+use crate::layout::LayoutError;
+use crate::packed::PackedError;
+use crate::state::StateDigest;
 
 /// Why bytes are not an adapter, or an adapter cannot be written. Offsets count bytes from the start.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -33,9 +32,9 @@ pub enum AdapterError {
     #[error("the digest over all is {found}, the file says {expected}: it is damaged")]
     Digest {
         /// Of the bytes here.
-        found: ModelDigest,
+        found: BaseDigest,
         /// Of the bytes that were written.
-        expected: ModelDigest,
+        expected: BaseDigest,
     },
     /// More entries than allowed, or a name out of its bounds or order.
     #[error("byte {offset}: {why}")]
@@ -102,26 +101,5 @@ pub enum AdapterError {
         name: String,
         /// Its value.
         value: f64,
-    },
-}
-
-/// Why a file is not an adapter.
-#[derive(Debug, Error)]
-pub enum AdapterFileError {
-    /// It cannot be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It holds something else.
-    #[error("{}: {source}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: AdapterError,
     },
 }

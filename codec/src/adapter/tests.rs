@@ -1,4 +1,6 @@
-use packfed_codec::{LayoutError, PackedError, Stream};
+use crate::layout::LayoutError;
+use crate::packed::PackedError;
+use crate::seed::Stream;
 use proptest::prelude::*;
 
 use super::*;
@@ -27,7 +29,7 @@ fn adapter(number: u64) -> Adapter {
     let seed = Seed::from_number(number);
     let metrics = [("loss", 0.25), ("accuracy", 0.82)].map(|(name, value)| (name.to_owned(), value));
     let state = state(&seed, &mut seed.derive("lanes", &[]).stream());
-    Adapter::new(ModelDigest([7; 32]), seed, state, metrics.into()).unwrap()
+    Adapter::new(BaseDigest([7; 32]), seed, state, metrics.into()).unwrap()
 }
 
 /// The bytes with their digest made right again: what somebody could write who wants to do harm.
@@ -158,24 +160,11 @@ fn a_wave_that_is_not_its_blocks_is_refused() {
 fn what_no_file_takes_is_refused_when_it_is_made() {
     let (seed, good) = (Seed::from_number(1), adapter(1));
     let make = |seed, metrics: BTreeMap<String, f64>| {
-        Adapter::new(ModelDigest([0; 32]), seed, good.state().clone(), metrics).unwrap_err()
+        Adapter::new(BaseDigest([0; 32]), seed, good.state().clone(), metrics).unwrap_err()
     };
     assert_eq!(make(Seed::from_number(2), BTreeMap::new()), AdapterError::Seed);
     let infinite = make(seed, BTreeMap::from([("perplexity".to_owned(), f64::INFINITY)]));
     assert_eq!(infinite.to_string(), "metric perplexity is inf, which is no finite number");
     let long = make(seed, BTreeMap::from([("x".repeat(70_000), 1.0)]));
     assert!(matches!(long, AdapterError::Entry { .. }), "{long}");
-}
-
-#[test]
-fn a_file_survives_the_disk_and_names_itself_in_errors() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(format!("task.{ADAPTER_EXTENSION}"));
-    let adapter = adapter(5);
-    adapter.write(&path, Existing::Kept).unwrap();
-    assert_eq!(Adapter::read(&path).unwrap(), adapter);
-    assert!(adapter.write(&path, Existing::Kept).is_err());
-    std::fs::write(&path, &adapter.to_bytes()[..400]).unwrap();
-    let error = Adapter::read(&path).unwrap_err().to_string();
-    assert!(error.starts_with(path.to_str().unwrap()) && error.ends_with("it is damaged"), "{error}");
 }
