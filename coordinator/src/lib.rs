@@ -26,6 +26,7 @@ pub mod plan;
 pub mod redb_store;
 pub mod registry;
 pub mod resume;
+pub mod rollout;
 pub mod round;
 mod scaling;
 pub mod server;

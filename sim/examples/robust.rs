@@ -55,6 +55,9 @@ struct Arguments {
     /// One rule alone.
     #[arg(long)]
     only: Option<String>,
+    /// These attacks alone, and none.
+    #[arg(long, value_delimiter = ',')]
+    attacks: Option<Vec<String>>,
     /// Also the mean of updates that are shrunk to this norm.
     #[arg(long)]
     clip_norm: Option<f64>,
@@ -120,7 +123,9 @@ fn main() -> Result<()> {
         .map(|seed| arguments.options(seed))
         .map(|options| Ok((options, Task::digits(&options)?)))
         .collect::<Result<_>>()?;
-    let attacks: Vec<Option<Attack>> = std::iter::once(None).chain(Attack::ALL.map(Some)).collect();
+    let asked =
+        |attack: &Attack| arguments.attacks.as_ref().is_none_or(|names| names.iter().any(|n| n == attack.name()));
+    let attacks: Vec<_> = std::iter::once(None).chain(Attack::ALL.into_iter().filter(asked).map(Some)).collect();
     if !arguments.json {
         let names = attacks.iter().map(|attack| attack.map_or("no attack", Attack::name));
         println!("| rule |{} |", names.map(|name| format!(" {name} |")).collect::<String>().trim_end_matches('|'));
