@@ -14,6 +14,7 @@ mod base_model;
 mod init;
 mod layers_file;
 mod operator;
+mod release;
 mod replay;
 mod report_table;
 mod serve;
@@ -40,6 +41,8 @@ enum Command {
     Serve(serve::Serve),
     /// Run the engine over an audit log again.
     Replay(replay::Replay),
+    /// Freeze models as releases, and look at them.
+    Release(release::ReleaseCommand),
     /// Say how the run stands.
     Status(status::StatusCommand),
     /// Say who is enrolled, or say who may take part.
@@ -61,6 +64,7 @@ impl Cli {
             Command::Init(init) => init.run(),
             Command::Serve(serve) => serve.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Release(release) => release.run(),
             Command::Status(status) => status.run(),
             Command::Worker(worker) => worker.run(),
         }
@@ -102,6 +106,7 @@ Examples:
   coordinator serve --config run1/coordinator.toml
   coordinator status --config run1/coordinator.toml --json
   coordinator worker list --config run1/coordinator.toml
+  coordinator release create --config run1/coordinator.toml --notes 'better on cards'
   coordinator replay run1/audit --config run1/coordinator.toml
 
 Exit codes:

@@ -150,6 +150,22 @@ impl Head {
         self.digests.iter().rev().nth(back).copied()
     }
 
+    /// The model as it was at a version, if it is remembered.
+    ///
+    /// # Panics
+    /// Never: past steps were applied to this state.
+    #[must_use]
+    pub fn state_of(&self, version: u64) -> Option<State> {
+        let back = usize::try_from(self.record.version.checked_sub(version)?).ok()?;
+        if back > self.record.past.len() {
+            return None;
+        }
+        let mut state = self.record.state.clone();
+        let steps = self.record.past.iter().rev().take(back).flatten();
+        state.retract(self.plan.profile, steps).expect("steps that were applied can be taken back");
+        Some(state)
+    }
+
     /// What a replica at `version` is missing, in the smallest exact form; everything, from version 0,
     /// for a replica of no version or one that is not remembered. Returns the version that it applies
     /// to, and the body; as often as it is asked for, it is the same one.

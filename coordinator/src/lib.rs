@@ -25,6 +25,7 @@ pub mod pace;
 pub mod plan;
 pub mod redb_store;
 pub mod registry;
+pub mod release;
 pub mod resume;
 pub mod rollout;
 pub mod round;

@@ -44,6 +44,7 @@ mod operator;
 mod owner;
 mod partials;
 mod peer;
+mod releases;
 mod report;
 mod roster;
 mod shared;
@@ -169,7 +170,8 @@ impl Server {
         let log = |policy| AuditLog::open(policy, &config.store, run, store.group(), at);
         let audit = config.audit.clone().map(log).transpose()?;
         let server = Self::over(config, &identity, Box::new(store), audit, at)?;
-        Ok(Self { store: Some(config.store.clone()), ..server })
+        let owner = server.owner.releasing(releases::Releases::new(identity, &config.store));
+        Ok(Self { store: Some(config.store.clone()), owner, ..server })
     }
 
     /// As [`Server::bind`], with a key and a store that are there already, and without an audit log.

@@ -17,6 +17,7 @@ mod limits;
 mod message;
 mod payload;
 mod rejection;
+mod release;
 mod timestamp;
 mod token;
 mod update;
@@ -36,6 +37,9 @@ pub use message::{
 };
 pub use payload::{Payload, PayloadId, Prefix};
 pub use rejection::{Rejection, RejectionCode};
+pub use release::{
+    METRIC_NAME_BYTES_MAX, METRICS_MAX, Manifest, NOTES_BYTES_MAX, RELEASE_DOMAIN, ReleaseError, SignedRelease,
+};
 pub use timestamp::Timestamp;
 pub use token::Token;
 pub use update::{

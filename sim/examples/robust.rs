@@ -44,7 +44,7 @@ struct Arguments {
     #[arg(long, default_value_t = 0.5)]
     momentum: f64,
     /// FedAdam with these β₁, β₂ and τ in place of FedAvgM.
-    #[arg(long, value_delimiter = ',', num_args = 3, value_names = ["B1", "B2", "TAU"])]
+    #[arg(long, num_args = 3, value_names = ["B1", "B2", "TAU"])]
     adam: Option<Vec<f64>>,
     /// Local steps of a round.
     #[arg(long, default_value_t = 10)]

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::clock::Stopwatch;
 use super::control::Said;
 use super::metrics::Shown;
+use super::releases::Releases;
 use super::report::Report;
 use super::roster::{Roster, Row};
 use super::shared::Shared;
@@ -63,6 +64,8 @@ pub(super) struct Owner {
     store: Box<dyn Store + Send>,
     /// Is told of everything before the engine is.
     audit: Option<AuditLog>,
+    /// Where releases are made, if they are.
+    releases: Option<Releases>,
     shared: Arc<Shared>,
     connected: BTreeMap<WorkerId, Connected>,
     verdicts: BTreeMap<Ticket, oneshot::Sender<Verdict>>,
@@ -124,6 +127,7 @@ impl Owner {
             engine,
             store,
             audit,
+            releases: None,
             shared,
             connected: BTreeMap::new(),
             verdicts: BTreeMap::new(),
@@ -131,6 +135,11 @@ impl Owner {
             pending: Pending::default(),
             farewell: None,
         }
+    }
+
+    /// Makes releases on this shelf.
+    pub(super) fn releasing(self, releases: Releases) -> Self {
+        Self { releases: Some(releases), ..self }
     }
 
     /// Owns until nobody is left who could send anything, or the run is over if that is the end.
@@ -239,6 +248,10 @@ impl Owner {
                 let connected = |worker: &WorkerId| self.connected.contains_key(worker);
                 return Ok(Ok(Roster::page(self.engine.registry().members(), after, now(), connected).to_json()));
             }
+            Order::Release { version, notes } => {
+                self.settle()?;
+                return Ok(self.release(version.map(|version| version.0), notes));
+            }
             Order::Admit(worker) => (worker, Standing::Admitted),
             Order::Suspend(worker) => (worker, Standing::Suspended(FOREVER)),
             Order::Revoke(worker) => (worker, Standing::Revoked),
@@ -249,6 +262,12 @@ impl Owner {
         let member = self.engine.registry().members().get(&worker);
         let row = member.map(|member| Row::of(&worker, member, now(), connected).to_json());
         Ok(row.ok_or_else(|| Rejection::new(RejectionCode::UnknownWorker, format!("no worker has key {worker}"))))
+    }
+
+    fn release(&self, version: Option<u64>, notes: String) -> Result<String, Rejection> {
+        let refused = |why: &dyn std::fmt::Display| Rejection::new(RejectionCode::Malformed, why.to_string());
+        let releases = self.releases.as_ref().ok_or_else(|| refused(&"this coordinator keeps no releases"))?;
+        releases.make(&self.engine, version, notes, now()).map_err(|why| refused(&why))
     }
 
     /// A worker's newest connection is the one that counts. What was meant for an older one goes there first.

@@ -9,6 +9,7 @@ mod metrics;
 mod order;
 mod peers;
 mod relay;
+mod release;
 mod restart;
 mod robust;
 mod scripted;

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::WorkerId;
+use crate::id::{Version, WorkerId};
 
 /// An order; the answer is a JSON document, as to a status request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     /// Tell of enrolled workers, in the order of their keys: of the first that come after this key.
     List(WorkerId),
@@ -15,4 +15,11 @@ pub enum Order {
     Suspend(WorkerId),
     /// A key may never take part again, unless it is admitted.
     Revoke(WorkerId),
+    /// Freeze the global model as a release.
+    Release {
+        /// Which version; none is the current one.
+        version: Option<Version>,
+        /// What is said of it.
+        notes: String,
+    },
 }

@@ -133,6 +133,8 @@ fn message() -> impl Strategy<Value = Message> {
         any::<u64>().prop_map(|offset| Message::Resume(Resume { offset })),
         (select(vec![Order::List, Order::Admit, Order::Suspend, Order::Revoke]), any::<[u8; 32]>())
             .prop_map(|(order, worker)| Message::Order(order(WorkerId(worker)))),
+        (proptest::option::of(any::<u64>()), text(40))
+            .prop_map(|(version, notes)| { Message::Order(Order::Release { version: version.map(Version), notes }) }),
         (any::<[u8; 16]>(), any::<[u8; 32]>())
             .prop_map(|(run, worker)| Message::Enrolled(Enrolled { run: RunId(run), worker: WorkerId(worker) })),
         plan(),
