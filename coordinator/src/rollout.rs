@@ -26,7 +26,7 @@ mod report;
 mod spec;
 mod target;
 
-pub use book::{Book, Effect, Fleet, Refusal, Verb};
+pub use book::{Book, Effect, Fleet, Refusal, Report, Verb};
 pub use gate::{Gates, Judgement, Measure, Verdict};
 pub use member::{WHOLE, place};
 pub use record::{BY_ITSELF, Before, Change, Phase, Record};

@@ -206,14 +206,15 @@ impl ProvenOffer {
         let announced = self.payload();
         announced.check_length(payload.bytes().len())?;
         payload::check_digest(payload.id().digest, announced.digest)?;
-        Ok(Verified { offer: self.offer, payload })
+        Ok(Verified { offer: Box::new(self.offer), payload })
     }
 }
 
 /// An update that is proven to be its worker's. Made by [`ProvenOffer::complete`] alone. A clone shares the words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verified {
-    offer: UpdateOffer,
+    /// Boxed, as updates are handed on more often than looked at.
+    offer: Box<UpdateOffer>,
     payload: Payload,
 }
 
@@ -235,7 +236,7 @@ impl Verified {
 
     /// What a journal keeps, and verifies again on loading; it shares the words.
     pub fn frame(&self) -> UpdateFrame {
-        let UpdateOffer { header, signature } = &self.offer;
+        let UpdateOffer { header, signature } = &*self.offer;
         let head = frame::build(FrameType::Update, |body| append_offer(header, signature, body));
         UpdateFrame { head, payload: self.payload.bytes().clone() }
     }

@@ -8,13 +8,15 @@
 //!
 //! A message takes its time, a worker that goes while it fetches is back where it was, and new ones enrol all along.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use packfed_codec::{Seed, Stream};
 use packfed_coordinator::rollout::{
-    Book, Effect, Evaluation, Fleet, Gates, Labels, OnFailure, Outcome, Paired, Phase, ReleaseRef, Spec, Stage, Target,
-    Verb, WHOLE,
+    Book, Effect, Evaluation, Fleet, Gates, Labels, OnFailure, Outcome, Paired, Phase, ReleaseRef, Report, Spec, Stage,
+    Target, Verb, WHOLE,
 };
 use packfed_protocol::{Digest, Timestamp, WorkerId};
 
@@ -215,8 +217,9 @@ impl World {
         let outcome = Outcome::Evaluated(Evaluation { examples, loss, accuracy: None, latency_ms: None });
         let now = Timestamp(self.now);
         // It may have been told something else since; then what it says is of no interest.
-        let told =
-            self.book.report(id(worker), &Labels::new(), release(number), &outcome, EXAMPLES_MAX, &self.fleet, now);
+        let labels = Labels::new();
+        let report = Report { worker: id(worker), labels: &labels, release: release(number), outcome: &outcome };
+        let told = self.book.report(&report, EXAMPLES_MAX, &self.fleet, now);
         self.look_at(&told.unwrap_or_default());
     }
 

@@ -27,6 +27,19 @@ pub struct Book {
 /// Enrolled workers that may take part, and what they are called by.
 pub type Fleet = BTreeMap<WorkerId, Labels>;
 
+/// What a worker says of a release.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// Who.
+    pub worker: WorkerId,
+    /// What it is called by.
+    pub labels: &'a Labels,
+    /// The release that it means.
+    pub release: ReleaseRef,
+    /// What became of it.
+    pub outcome: &'a Outcome,
+}
+
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -301,14 +314,12 @@ impl Book {
     /// If the worker is in no rollout of it, or the figures cannot be.
     pub fn report(
         &mut self,
-        worker: WorkerId,
-        labels: &Labels,
-        release: ReleaseRef,
-        outcome: &Outcome,
+        report: &Report<'_>,
         examples_max: u32,
         fleet: &Fleet,
         now: Timestamp,
     ) -> Result<Vec<Effect>, Refusal> {
+        let &Report { worker, labels, release, outcome } = report;
         if let Outcome::Evaluated(evaluation) = outcome {
             evaluation.check(examples_max)?;
         }

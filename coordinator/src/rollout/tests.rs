@@ -82,7 +82,8 @@ impl Story {
 
     fn report(&mut self, worker: WorkerId, number: u64, outcome: &Outcome) -> Result<Vec<Effect>, Refusal> {
         let labels = self.fleet[&worker].clone();
-        self.book.report(worker, &labels, release(number), outcome, MAX, &self.fleet, Timestamp(self.now))
+        let report = Report { worker, labels: &labels, release: release(number), outcome };
+        self.book.report(&report, MAX, &self.fleet, Timestamp(self.now))
     }
 
     /// All that are to run it say that it is no worse.
@@ -271,7 +272,9 @@ fn reports_that_are_not_asked_for_count_for_nothing() {
     assert_eq!(story.report(other, 1, &evaluated(9.0)), Err(Refusal::NotIts(1)));
     let forged = ReleaseRef { digest: Digest([9; 32]), ..release(1) };
     let labels = Labels::new();
-    let told = story.book.report(first, &labels, forged, &evaluated(9.0), MAX, &story.fleet, Timestamp(story.now));
+    let outcome = evaluated(9.0);
+    let report = Report { worker: first, labels: &labels, release: forged, outcome: &outcome };
+    let told = story.book.report(&report, MAX, &story.fleet, Timestamp(story.now));
     assert_eq!(told, Err(Refusal::NotIts(1)));
     let nan = Paired { before: 1.0, after: f64::NAN, squares: 1.0 };
     let nonsense = Outcome::Evaluated(Evaluation { examples: 5, loss: nan, accuracy: None, latency_ms: None });

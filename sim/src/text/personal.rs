@@ -12,8 +12,9 @@ use super::run::BLOCKS;
 use crate::parallel;
 use crate::results::{Metric, PersonalResult, Score};
 
-/// How private lanes are trained after a run: about as long as a worker trains in three rounds.
-pub const PERSONAL: Personalization = Personalization { blocks: BLOCKS, local: LocalSteps::adam(24, 2, 0.005) };
+/// How private lanes are trained after a run: about as long as a worker trains in three rounds, at a fifth of its rate. A
+/// character has a few pages, and at the run's own rate its model learns them by heart.
+pub const PERSONAL: Personalization = Personalization { blocks: BLOCKS, local: LocalSteps::adam(24, 2, 0.001) };
 
 impl Texts {
     /// Trains every worker's private lanes over a global model, and compares both on what that worker holds out. Workers

@@ -200,7 +200,7 @@ fn a_flipped_bit_in_the_journal_is_an_error_that_names_the_update() {
         let number = (at / frame) ^ usize::from(worker(1).id() > worker(2).id());
         assert!(error.starts_with(&format!("journalled update {number} of round 1 does not ")), "byte {at}: {error}");
     }
-    let mut beyond = files.clone();
+    let mut beyond = files;
     *beyond[1].last_mut().unwrap() ^= 1;
     assert!(resume(plan(), &open(beyond).unwrap(), Timestamp(0)).is_ok(), "no record names these bytes");
 }
