@@ -25,7 +25,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use packfed_protocol::{Digest, Round, WorkerId, wire};
-use redb::backends::FileBackend;
 use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 
 use crate::event::{Commit, OpenRound, Stored, Write};
@@ -39,7 +38,7 @@ mod planes;
 mod record;
 mod seal;
 
-use journal::{Journal, Place};
+use journal::{Existing, Journal, Place};
 use mark::Mark;
 use seal::{opened, sealed};
 
@@ -87,7 +86,7 @@ impl RedbStore {
         let file = options.read(true).write(true).create_new(true).open(path).map_err(|e| engine(doing(), e))?;
         Mark::forget(path)?;
         let database = builder().create_file(file).map_err(|e| engine(doing(), e))?;
-        let mut store = Self::made(database, journal_file(path, Existing::Emptied)?, path, registry)?;
+        let mut store = Self::made(database, journal::file(path, Existing::Emptied)?, path, registry)?;
         store.mark = Some(Mark::check(path, store.group)?);
         Ok(store)
     }
@@ -144,7 +143,7 @@ impl RedbStore {
         }
         let database =
             open_checked(|| builder().open(path)).map_err(|why| StoreError::Engine { doing: doing(), why })?;
-        let mut store = Self::taken_up(database, journal_file(path, Existing::Kept)?, path)?;
+        let mut store = Self::taken_up(database, journal::file(path, Existing::Kept)?, path)?;
         store.mark = Some(Mark::check(path, store.group)?);
         Ok(store)
     }
@@ -443,22 +442,6 @@ fn put_commit(transaction: &WriteTransaction, commit: &Commit) -> Result<(), red
     let kept = version.saturating_sub(commit.head.past.len() as u64);
     steps.retain_in(..=(kept, u32::MAX), |_, _| false)?;
     Ok(())
-}
-
-/// What becomes of a journal that is there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Kept,
-    Emptied,
-}
-
-/// The journal's file, made if it is missing: what should be in it will be missed.
-fn journal_file(store: &Path, existing: Existing) -> Result<Box<dyn StorageBackend>, StoreError> {
-    let path = RedbStore::journal_path(store);
-    let file = File::options().read(true).write(true).create(true).truncate(existing == Existing::Emptied).open(&path);
-    let doing = || format!("open journal {}", path.display());
-    let backend = FileBackend::new(file.map_err(|e| engine(doing(), e))?).map_err(|e| engine(doing(), e))?;
-    Ok(Box::new(backend))
 }
 
 fn builder() -> redb::Builder {

@@ -170,8 +170,7 @@ impl Server {
         let log = |policy| AuditLog::open(policy, &config.store, run, store.group(), at);
         let audit = config.audit.clone().map(log).transpose()?;
         let server = Self::over(config, &identity, Box::new(store), audit, at)?;
-        let owner = server.owner.releasing(releases::Releases::new(identity, &config.store));
-        Ok(Self { store: Some(config.store.clone()), owner, ..server })
+        Ok(Self { store: Some(config.store.clone()), ..server })
     }
 
     /// As [`Server::bind`], with a key and a store that are there already, and without an audit log.
@@ -207,12 +206,13 @@ impl Server {
             &config.limits,
             metrics::Metrics::new(metrics.is_some()),
         ));
+        let releases = releases::Releases::new(identity.clone(), &config.store);
         shared.metrics.show(|| metrics::Shown { status: engine.status(), connected: 0 });
         Ok(Self {
             endpoint,
             local_addr,
             status: engine.status(),
-            owner: Owner::new(engine, store, audit, Arc::clone(&shared)),
+            owner: Owner::new(engine, store, audit, Arc::clone(&shared)).releasing(releases),
             shared,
             metrics,
             store: None,

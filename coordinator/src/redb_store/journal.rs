@@ -14,13 +14,17 @@
 //! back to be deleted. It does not know what a frame says: whoever loads one verifies its signature.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::path::Path;
 
 use packfed_protocol::Round;
 use redb::StorageBackend;
+use redb::backends::FileBackend;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Write;
+use crate::store::StoreError;
 
 /// Where a frame lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +156,23 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// What becomes of a journal that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Existing {
+    Kept,
+    Emptied,
+}
+
+/// The journal's file, made if it is missing: what should be in it will be missed.
+pub(super) fn file(store: &Path, existing: Existing) -> Result<Box<dyn StorageBackend>, StoreError> {
+    let path = super::RedbStore::journal_path(store);
+    let file = File::options().read(true).write(true).create(true).truncate(existing == Existing::Emptied).open(&path);
+    let doing = || format!("open journal {}", path.display());
+    let backend =
+        FileBackend::new(file.map_err(|e| super::engine(doing(), e))?).map_err(|e| super::engine(doing(), e))?;
+    Ok(Box::new(backend))
 }
 
 /// A shorter file is left as it is.

@@ -7,8 +7,14 @@ use std::process::Command;
 
 use packfed_codec::{Adapter, BaseDigest, State};
 use packfed_coordinator::config::CoordinatorConfig;
+use packfed_coordinator::memory_store::MemoryStore;
 use packfed_coordinator::release::Shelf;
+use packfed_coordinator::server::Server;
+use packfed_protocol::{Order, RejectionCode, Version};
 use serde_json::{Value, json};
+
+use crate::scripted::{fleet, leave, round};
+use crate::served::{Serving, config, coordinator, file, in_time, order, registry};
 
 /// A folder with a run in it.
 struct Run {
@@ -116,4 +122,38 @@ fn damage_and_foreign_signatures_are_found() {
     let name = "00000002.release";
     fs::copy(shelf.folder().join(name), stranger.path().join("run/releases").join(name)).unwrap();
     assert!(stranger.release(&["show", "2"]).unwrap_err().contains("release 2 is not signed by coordinator"));
+}
+
+#[tokio::test]
+async fn the_coordinator_that_serves_releases_its_head_and_what_it_remembers() {
+    in_time(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(&file(2, 2));
+        config.store = folder.path().join("coordinator.redb");
+        let server = Server::bind_with(&config, &coordinator(), Box::new(MemoryStore::new(registry(2)))).unwrap();
+        let serving = Serving::of(server, &config);
+        let release = async |version: Option<u64>| {
+            let version = version.map(Version);
+            order(serving.address, Order::Release { version, notes: "now".to_owned() }).await
+        };
+        let refused = release(None).await.unwrap_err();
+        assert_eq!(refused.code, RejectionCode::Malformed);
+        assert_eq!(refused.detail, "nothing is committed yet: version 0 is the base model itself");
+        let mut workers = fleet(2, &serving).await;
+        let mut digests = Vec::new();
+        for _ in 0..2 {
+            round(&mut workers).await;
+            digests.push(release(None).await.unwrap()["state"].clone());
+        }
+        let earlier = release(Some(1)).await.unwrap();
+        assert_eq!((&earlier["number"], &earlier["version"], &earlier["state"]), (&json!(3), &json!(1), &digests[0]));
+        let unknown = release(Some(9)).await.unwrap_err().detail;
+        assert!(unknown.starts_with("version 9 is not remembered, only 1 to 2"), "{unknown}");
+        let held = Shelf::beside(&config.store).read(2, &coordinator().id()).unwrap();
+        assert_eq!((json!(held.manifest.state), held.manifest.version), (digests[1].clone(), Version(2)));
+        assert!(held.manifest.metrics.contains_key("train_loss"));
+        leave(workers).await;
+        assert!(serving.outcome().await.unwrap().finished);
+    })
+    .await;
 }
