@@ -212,7 +212,7 @@ impl Server {
             endpoint,
             local_addr,
             status: engine.status(),
-            owner: Owner::new(engine, store, audit, Arc::clone(&shared)).releasing(releases),
+            owner: Owner::new(engine, store, audit, releases, Arc::clone(&shared)),
             shared,
             metrics,
             store: None,

@@ -52,6 +52,11 @@ pub enum Effect {
         /// Who.
         worker: WorkerId,
     },
+    /// Forget who has reported of a rollout's release: it is judged anew, or no more.
+    Forget {
+        /// Which rollout.
+        rollout: u64,
+    },
     /// Which release workers are to run may have changed.
     Changed,
 }
@@ -178,18 +183,6 @@ impl Book {
         self.records.values().rev().find(is)
     }
 
-    /// Whether a release is one that some worker runs or may go back to.
-    #[must_use]
-    pub fn needs(&self, release: u64) -> bool {
-        let mut channels: BTreeMap<&str, u32> = BTreeMap::new();
-        self.records.values().rev().any(|record| {
-            let completed = channels.entry(&record.spec.channel).or_default();
-            let kept = record.phase.is_active() || record.phase == Phase::Completed && *completed < 2;
-            *completed += u32::from(record.phase == Phase::Completed);
-            kept && record.release.number == release
-        })
-    }
-
     /// Begins a rollout.
     ///
     /// # Errors
@@ -229,7 +222,6 @@ impl Book {
         };
         record.change(phase, now, by, "start", why);
         enter(&mut record, 0, fleet);
-        self.reported.insert(number, BTreeSet::new());
         Ok((number, self.put(record)))
     }
 
@@ -267,15 +259,17 @@ impl Book {
         };
         record.before = (!matches!(verb, Verb::Pause | Verb::Resume)).then(|| Box::new(before));
         record.change(to, now, by, verb.name(), why);
+        let mut effects = Vec::new();
         match (verb, record.phase.stage()) {
             (Verb::Promote, Some(stage)) => enter(&mut record, stage, fleet),
             (Verb::Resume, _) => {
                 (record.found, record.in_stage) = (Measure::default(), 0);
-                self.reported.insert(number, BTreeSet::new());
+                effects.extend(self.forget(number));
             }
             _ => {}
         }
-        Ok(self.put(record))
+        effects.extend(self.put(record));
+        Ok(effects)
     }
 
     /// Goes back to where a rollout stood before the last word that led it on or ended it.
@@ -406,11 +400,15 @@ impl Book {
 
     /// Takes a rollout for what stood there. Who reported counts as long as it can still be judged.
     fn put(&mut self, record: Record) -> Vec<Effect> {
-        if !record.phase.is_active() && record.before.is_none() {
-            self.reported.remove(&record.number);
-        }
+        let over = !record.phase.is_active() && record.before.is_none();
+        let mut effects: Vec<Effect> = over.then(|| self.forget(record.number)).flatten().into_iter().collect();
         self.records.insert(record.number, record.clone());
-        vec![Effect::Store(Box::new(record)), Effect::Changed]
+        effects.extend([Effect::Store(Box::new(record)), Effect::Changed]);
+        effects
+    }
+
+    fn forget(&mut self, rollout: u64) -> Option<Effect> {
+        self.reported.remove(&rollout).map(|_| Effect::Forget { rollout })
     }
 }
 

@@ -294,6 +294,7 @@ fn what_is_stored_makes_the_same_book() {
             match effect {
                 Effect::Store(record) => drop(records.insert(record.number, *record)),
                 Effect::Reported { rollout, worker } => drop(reported.entry(rollout).or_default().insert(worker)),
+                Effect::Forget { rollout } => drop(reported.remove(&rollout)),
                 Effect::Changed => {}
             }
         }
@@ -308,16 +309,13 @@ fn what_is_stored_makes_the_same_book() {
         story.now += 100;
         keep(story.book.tick(&story.fleet, Timestamp(story.now)));
     }
+    for verb in [Verb::Pause, Verb::Resume] {
+        keep(story.order(1, verb).unwrap());
+    }
+    for worker in story.on(1) {
+        keep(story.report(worker, 1, &evaluated(0.0)).unwrap());
+    }
+    assert_eq!(story.book.records()[&1].in_stage, 20, "it is judged by all of them anew");
     assert_eq!(Book::new(records, reported), story.book);
     assert_eq!(story.book.records()[&1].phase.stage(), Some(2));
-}
-
-#[test]
-fn releases_that_may_be_gone_back_to_are_needed() {
-    let mut story = Story::new();
-    for number in 1..4 {
-        story.complete(number);
-    }
-    story.start(5, spec()).unwrap();
-    assert_eq!((1..=5).map(|number| story.book.needs(number)).collect::<Vec<_>>(), [false, true, true, false, true]);
 }

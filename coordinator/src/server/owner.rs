@@ -64,8 +64,7 @@ pub(super) struct Owner {
     store: Box<dyn Store + Send>,
     /// Is told of everything before the engine is.
     audit: Option<AuditLog>,
-    /// Where releases are made, if they are.
-    releases: Option<Releases>,
+    releases: Releases,
     shared: Arc<Shared>,
     connected: BTreeMap<WorkerId, Connected>,
     verdicts: BTreeMap<Ticket, oneshot::Sender<Verdict>>,
@@ -121,13 +120,14 @@ impl Owner {
         engine: Engine,
         store: Box<dyn Store + Send>,
         audit: Option<AuditLog>,
+        releases: Releases,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
             engine,
             store,
             audit,
-            releases: None,
+            releases,
             shared,
             connected: BTreeMap::new(),
             verdicts: BTreeMap::new(),
@@ -135,11 +135,6 @@ impl Owner {
             pending: Pending::default(),
             farewell: None,
         }
-    }
-
-    /// Makes releases on this shelf.
-    pub(super) fn releasing(self, releases: Releases) -> Self {
-        Self { releases: Some(releases), ..self }
     }
 
     /// Owns until nobody is left who could send anything, or the run is over if that is the end.
@@ -265,9 +260,8 @@ impl Owner {
     }
 
     fn release(&self, version: Option<u64>, notes: String) -> Result<String, Rejection> {
-        let refused = |why: &dyn std::fmt::Display| Rejection::new(RejectionCode::Malformed, why.to_string());
-        let releases = self.releases.as_ref().ok_or_else(|| refused(&"this coordinator keeps no releases"))?;
-        releases.make(&self.engine, version, notes, now()).map_err(|why| refused(&why))
+        let made = self.releases.make(&self.engine, version, notes, now());
+        made.map_err(|why| Rejection::new(RejectionCode::Malformed, why.to_string()))
     }
 
     /// A worker's newest connection is the one that counts. What was meant for an older one goes there first.

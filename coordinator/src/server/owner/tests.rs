@@ -66,7 +66,8 @@ async fn owned(groups_max: usize) -> (Result<Status, ServerError>, Vec<usize>, V
     }
     let store = Groups { sizes: Arc::default(), groups_max };
     let shared = Arc::new(Shared::new(worker(9).id(), &plan(), &ShellLimits::default(), Metrics::new(false)));
-    let owner = Owner::new(engine, Box::new(store.clone()), None, shared);
+    let releases = Releases::new(worker(9), std::path::Path::new("nowhere"));
+    let owner = Owner::new(engine, Box::new(store.clone()), None, releases, shared);
 
     let (inbox, arrivals) = mpsc::channel(8);
     let bad = Rejection::new(RejectionCode::Malformed, "no update");
