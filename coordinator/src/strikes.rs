@@ -58,6 +58,9 @@ pub const fn is_misbehaviour(code: RejectionCode) -> bool {
         | RejectionCode::StaleBase
         | RejectionCode::Duplicate
         | RejectionCode::NotSelected
+        // Of an operator.
+        | RejectionCode::Forbidden
+        | RejectionCode::NotPossible
         // A loss that ran away is trouble of its own.
         | RejectionCode::NotFinite
         // Of who it is and how things are, not of what it sent.

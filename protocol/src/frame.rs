@@ -27,7 +27,7 @@ pub const HEADER_BYTES: usize = 8;
 pub const MAGIC: [u8; 2] = *b"PF";
 
 /// The version of the protocol that this crate speaks: the third byte of every frame.
-pub const PROTOCOL_VERSION: u8 = 5;
+pub const PROTOCOL_VERSION: u8 = 6;
 
 /// What a frame carries.
 ///
@@ -46,8 +46,10 @@ pub enum FrameType {
     StatusRequest = 0x04,
     /// Worker to coordinator: send an announced payload from here.
     Fetch = 0x0a,
-    /// Operator to coordinator: who is enrolled, and who may take part.
+    /// Operator to coordinator: a question, or something to be done.
     Order = 0x0b,
+    /// Worker to coordinator: which release runs here, and what became of the last one.
+    ReleaseState = 0x0c,
     /// Coordinator to worker: the key stands in the registry.
     Enrolled = 0x11,
     /// Coordinator to worker: what stays the same for a whole run.
@@ -68,17 +70,20 @@ pub enum FrameType {
     Resume = 0x1a,
     /// Coordinator to worker: nothing for now, come back then.
     ComeBack = 0x1b,
+    /// Coordinator to worker: which release to run.
+    Target = 0x1c,
 }
 
 impl FrameType {
     /// Every type, in the order of the numbers.
-    pub const ALL: [FrameType; 16] = [
+    pub const ALL: [FrameType; 18] = [
         FrameType::Enroll,
         FrameType::CheckIn,
         FrameType::Update,
         FrameType::StatusRequest,
         FrameType::Fetch,
         FrameType::Order,
+        FrameType::ReleaseState,
         FrameType::Enrolled,
         FrameType::Plan,
         FrameType::Assignment,
@@ -89,6 +94,7 @@ impl FrameType {
         FrameType::Status,
         FrameType::Resume,
         FrameType::ComeBack,
+        FrameType::Target,
     ];
 
     /// The number on the wire.
@@ -110,6 +116,7 @@ impl FrameType {
             FrameType::StatusRequest => "status-request",
             FrameType::Fetch => "fetch",
             FrameType::Order => "order",
+            FrameType::ReleaseState => "release-state",
             FrameType::Enrolled => "enrolled",
             FrameType::Plan => "plan",
             FrameType::Assignment => "assignment",
@@ -120,6 +127,7 @@ impl FrameType {
             FrameType::Status => "status",
             FrameType::Resume => "resume",
             FrameType::ComeBack => "come-back",
+            FrameType::Target => "target",
         }
     }
 }

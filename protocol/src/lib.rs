@@ -10,6 +10,7 @@
 //! [`Identity::generate`] and [`Token::generate`] draw randomness. Sockets are behind the feature
 //! `quic`; everything else is bytes in, values out.
 
+mod evaluation;
 mod frame;
 mod id;
 mod identity;
@@ -27,13 +28,16 @@ pub mod wire;
 #[cfg(feature = "quic")]
 pub mod quic;
 
+pub use evaluation::{Evaluation, EvaluationError, Failure, Paired, ReleaseOutcome};
 pub use frame::{FrameError, FrameHeader, FrameType, HEADER_BYTES, MAGIC, PROTOCOL_VERSION};
 pub use id::{CoordinatorId, Digest, Hasher, HexError, Round, RunId, Version, WorkerId};
 pub use identity::{Identity, IdentityError};
 pub use limits::{DETAIL_BYTES_MAX, LAYER_NAME_BYTES_MAX, LAYERS_MAX, Limits, NAME_CHARS_MAX, WORD_BYTES};
 pub use message::{
     Assignment, CatchUp, CatchUpOffer, CheckIn, ComeBack, Conditions, Enroll, Enrolled, Fetch, Finished, Frame,
-    LaneScales, LayerPlan, LocalOptimizer, Message, Offer, Order, Outcome, Plan, Refused, Resume, Status, Verdict,
+    LABELS_MAX, LaneScales, LayerPlan, LocalOptimizer, Message, Offer, Order, Outcome, Plan, Refused, ReleaseBody,
+    ReleaseRef, ReleaseState, Request, Resume, RolloutVerb, SIGNED_RELEASE_BYTES_MAX, SPEC_BYTES_MAX, Settings, Status,
+    TOKENS_MAX, Target, Tried, Verdict, WHY_BYTES_MAX,
 };
 pub use payload::{Payload, PayloadId, Prefix};
 pub use rejection::{Rejection, RejectionCode};

@@ -11,6 +11,7 @@ mod enroll;
 mod order;
 mod plan;
 mod status;
+mod target;
 mod transfer;
 mod verdict;
 
@@ -18,9 +19,10 @@ pub use assignment::{Assignment, LaneScales, LocalOptimizer};
 pub use catch_up::{CatchUp, CatchUpOffer};
 pub use check_in::{CheckIn, Conditions};
 pub use enroll::{Enroll, Enrolled};
-pub use order::Order;
+pub use order::{LABELS_MAX, Order, Request, RolloutVerb, SPEC_BYTES_MAX, Settings, TOKENS_MAX, WHY_BYTES_MAX};
 pub use plan::{LayerPlan, Plan};
 pub use status::Status;
+pub use target::{ReleaseBody, ReleaseRef, ReleaseState, SIGNED_RELEASE_BYTES_MAX, Target, Tried};
 pub use transfer::{Fetch, Resume};
 pub use verdict::{ComeBack, Finished, Outcome, Refused, Verdict};
 
@@ -43,8 +45,10 @@ pub enum Message {
     StatusRequest,
     /// Worker to coordinator: send an announced payload from here.
     Fetch(Fetch),
-    /// Operator to coordinator: who is enrolled, and who may take part.
-    Order(Order),
+    /// Worker to coordinator: which release runs here, and what became of the last one.
+    ReleaseState(ReleaseState),
+    /// Operator to coordinator: a question, or something to be done.
+    Order(Box<Request>),
     /// Coordinator to worker: the key stands in the registry.
     Enrolled(Enrolled),
     /// Coordinator to worker: what stays the same for a whole run.
@@ -65,6 +69,8 @@ pub enum Message {
     Resume(Resume),
     /// Coordinator to worker: nothing for now, come back then.
     ComeBack(ComeBack),
+    /// Coordinator to worker: which release to run.
+    Target(Target),
 }
 
 /// What a message with a payload says beforehand.
@@ -111,7 +117,8 @@ impl Frame {
                 Message::StatusRequest
             }
             FrameType::Fetch => Message::Fetch(wire::from_bytes(body)?),
-            FrameType::Order => Message::Order(wire::from_bytes(body)?),
+            FrameType::ReleaseState => Message::ReleaseState(wire::from_bytes(body)?),
+            FrameType::Order => Message::Order(Box::new(Request::decode(body)?)),
             FrameType::Enrolled => Message::Enrolled(wire::from_bytes(body)?),
             FrameType::Plan => Message::Plan(Plan::decode(body)?),
             FrameType::Assignment => Message::Assignment(Assignment::decode(body)?),
@@ -121,6 +128,7 @@ impl Frame {
             FrameType::Status => Message::Status(wire::from_bytes(body)?),
             FrameType::Resume => Message::Resume(wire::from_bytes(body)?),
             FrameType::ComeBack => Message::ComeBack(ComeBack::decode(body)?),
+            FrameType::Target => Message::Target(Target::decode(body)?),
         }))
     }
 }
@@ -168,6 +176,7 @@ impl Message {
             Message::Update(_) => FrameType::Update,
             Message::StatusRequest => FrameType::StatusRequest,
             Message::Fetch(_) => FrameType::Fetch,
+            Message::ReleaseState(_) => FrameType::ReleaseState,
             Message::Order(_) => FrameType::Order,
             Message::Enrolled(_) => FrameType::Enrolled,
             Message::Plan(_) => FrameType::Plan,
@@ -179,6 +188,7 @@ impl Message {
             Message::Status(_) => FrameType::Status,
             Message::Resume(_) => FrameType::Resume,
             Message::ComeBack(_) => FrameType::ComeBack,
+            Message::Target(_) => FrameType::Target,
         }
     }
 
@@ -193,7 +203,8 @@ impl Message {
             Message::Update(signed) => signed.append_offer_to(body),
             Message::StatusRequest => {}
             Message::Fetch(fetch) => wire::append(fetch, body),
-            Message::Order(order) => wire::append(order, body),
+            Message::ReleaseState(state) => wire::append(state, body),
+            Message::Order(request) => wire::append(request, body),
             Message::Enrolled(enrolled) => wire::append(enrolled, body),
             Message::Plan(plan) => wire::append(plan, body),
             Message::Assignment(assignment) => wire::append(assignment, body),
@@ -204,6 +215,7 @@ impl Message {
             Message::Status(status) => wire::append(status, body),
             Message::Resume(resume) => wire::append(resume, body),
             Message::ComeBack(come_back) => wire::append(come_back, body),
+            Message::Target(target) => wire::append(target, body),
         })
     }
 
@@ -216,6 +228,7 @@ impl Message {
             | Message::CheckIn(_)
             | Message::StatusRequest
             | Message::Fetch(_)
+            | Message::ReleaseState(_)
             | Message::Order(_)
             | Message::Enrolled(_)
             | Message::Plan(_)
@@ -225,7 +238,8 @@ impl Message {
             | Message::Refused(_)
             | Message::Status(_)
             | Message::Resume(_)
-            | Message::ComeBack(_) => &[],
+            | Message::ComeBack(_)
+            | Message::Target(_) => &[],
         }
     }
 

@@ -77,6 +77,8 @@ rejection_codes! {
     TooSoon = 17, "too-soon";
     /// The run has enough workers for now.
     NotNeeded = 18, "not-needed";
+    /// The key may ask, but not order this.
+    Forbidden = 19, "forbidden";
     /// It is for another run.
     WrongRun = 20, "wrong-run";
     /// It is for another round.
@@ -97,6 +99,8 @@ rejection_codes! {
     NotFinite = 28, "not-finite";
     /// The message makes no sense at this point.
     Unexpected = 29, "unexpected";
+    /// What was ordered cannot be done as things stand.
+    NotPossible = 30, "not-possible";
 }
 
 impl RejectionCode {
@@ -221,7 +225,7 @@ mod tests {
         let numbers: Vec<u16> = RejectionCode::ALL.iter().map(|code| code.number()).collect();
         assert_eq!(
             numbers,
-            [1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
+            [1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]
         );
     }
 

@@ -302,7 +302,7 @@ async fn a_stream_that_ends_within_a_frame_is_truncated() {
 #[tokio::test]
 async fn what_is_no_frame_is_told_so() {
     assert_eq!(rejection_code(read_raw(b"GET / HTTP/1.1").await), RejectionCode::Malformed);
-    assert_eq!(rejection_code(read_raw(b"PF\x05\x05\0\0\0\0").await), RejectionCode::UnknownType);
+    assert_eq!(rejection_code(read_raw(b"PF\x06\x07\0\0\0\0").await), RejectionCode::UnknownType);
 }
 
 #[tokio::test]

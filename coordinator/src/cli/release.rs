@@ -17,7 +17,7 @@ use packfed_coordinator::release::{Difference, Held, Made, Shelf};
 use packfed_coordinator::resume::resume;
 use packfed_coordinator::server::now;
 use packfed_coordinator::store::Store;
-use packfed_protocol::{CoordinatorId, Identity, Manifest, Message, Order, Version};
+use packfed_protocol::{CoordinatorId, Identity, Manifest, Message, Order, Request, Version};
 use serde_json::{Value, json};
 
 use super::operator::Operator;
@@ -177,7 +177,7 @@ impl Create {
     fn of_run(&self, place: &Place) -> Result<Manifest> {
         let operator = Operator::of(&place.config, self.address)?;
         let order = Order::Release { version: self.from_round.map(Version), notes: self.notes.clone() };
-        if let Some(json) = operator.ask(&Message::Order(order))? {
+        if let Some(json) = operator.ask(&Message::Order(Box::new(Request { why: String::new(), order })))? {
             return serde_json::from_str(&json).context("the coordinator's answer is no release");
         }
         let store = RedbStore::open(&place.config.store).map_err(|error| {

@@ -12,7 +12,7 @@ use packfed_coordinator::config::CoordinatorConfig;
 use packfed_coordinator::redb_store::RedbStore;
 use packfed_coordinator::server::{Roster, Row, now};
 use packfed_coordinator::store::Store;
-use packfed_protocol::{Message, Order, WorkerId};
+use packfed_protocol::{Message, Order, Request, WorkerId};
 
 use super::operator::Operator;
 use super::{advise, load};
@@ -89,7 +89,10 @@ impl WorkerCommand {
     fn order(&self, operator: &Operator, named: &Named, order: impl Fn(WorkerId) -> Order) -> Result<ExitCode> {
         let Some(rows) = asked(operator)? else { bail!(NOBODY.replace("{}", &operator.address.to_string())) };
         let key = found(&rows, &named.worker)?;
-        let Some(json) = operator.ask(&Message::Order(order(key)))? else { bail!("the coordinator is gone") };
+        let Some(json) = operator.ask(&Message::Order(Box::new(Request { why: String::new(), order: order(key) })))?
+        else {
+            bail!("the coordinator is gone")
+        };
         let row: Row = serde_json::from_str(&json).context("the coordinator's answer is no worker")?;
         self.print(&[row], json)?;
         Ok(ExitCode::SUCCESS)
@@ -105,7 +108,11 @@ impl WorkerCommand {
 fn asked(operator: &Operator) -> Result<Option<Vec<Row>>> {
     let (mut rows, mut after) = (Vec::new(), FIRST);
     loop {
-        let Some(json) = operator.ask(&Message::Order(Order::List(after)))? else { return Ok(None) };
+        let Some(json) =
+            operator.ask(&Message::Order(Box::new(Request { why: String::new(), order: Order::List(after) })))?
+        else {
+            return Ok(None);
+        };
         let page: Roster = serde_json::from_str(&json).context("the coordinator's answer is no list of workers")?;
         rows.extend(page.workers);
         match rows.last() {

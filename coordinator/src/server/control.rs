@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use packfed_protocol::quic::ReadError;
-use packfed_protocol::{CheckIn, Enroll, Frame, FrameHeader, FrameType, Message, Rejection, RejectionCode};
+use packfed_protocol::{
+    CheckIn, Enroll, Frame, FrameHeader, FrameType, Message, Rejection, RejectionCode, ReleaseState,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -17,6 +19,7 @@ use super::stream::{bad, read_body, read_header};
 pub(super) enum Said {
     Enroll(Enroll),
     CheckIn(CheckIn),
+    ReleaseState(ReleaseState),
     /// Something else, which is refused.
     Bad(Rejection),
 }
@@ -48,7 +51,7 @@ pub(super) async fn listen(mut recv: quinn::RecvStream, peer: &Peer, shared: &Sh
 async fn next(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<Option<Said>, ReadError> {
     let Some(header) = read_header(recv, shared).await? else { return Ok(None) };
     match header.frame_type {
-        FrameType::Enroll | FrameType::CheckIn => {}
+        FrameType::Enroll | FrameType::CheckIn | FrameType::ReleaseState => {}
         // Read to its end, so that the stream goes on; it has next to no body.
         FrameType::StatusRequest | FrameType::Order => {
             read_body(recv, header, shared).await?;
@@ -65,11 +68,13 @@ async fn next(recv: &mut quinn::RecvStream, shared: &Shared) -> Result<Option<Sa
         | FrameType::Refused
         | FrameType::Status
         | FrameType::Resume
-        | FrameType::ComeBack => return Err(ReadError::BadFrame(unexpected(header))),
+        | FrameType::ComeBack
+        | FrameType::Target => return Err(ReadError::BadFrame(unexpected(header))),
     }
     match read_body(recv, header, shared).await? {
         Frame::Message(Message::Enroll(enroll)) => Ok(Some(Said::Enroll(enroll))),
         Frame::Message(Message::CheckIn(check_in)) => Ok(Some(Said::CheckIn(check_in))),
+        Frame::Message(Message::ReleaseState(state)) => Ok(Some(Said::ReleaseState(state))),
         other => Err(bad(RejectionCode::Unexpected, format!("{} was announced as another", other.frame_type()))),
     }
 }

@@ -1,7 +1,7 @@
 //! The operator's connection: whoever proves the coordinator's own key may ask how things are, and say who takes part.
 
 use packfed_protocol::quic::ReadError;
-use packfed_protocol::{Frame, FrameType, Message, Order, Refused, Rejection, RejectionCode, Status};
+use packfed_protocol::{Frame, FrameType, Message, Refused, Rejection, RejectionCode, Request, Status};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Arrival;
@@ -11,7 +11,7 @@ use super::stream::{bad, read_body, read_header, write};
 /// What the operator may say.
 enum Asked {
     Status,
-    Order(Order),
+    Order(Box<Request>),
 }
 
 /// Answers the operator until it leaves.
@@ -48,7 +48,7 @@ async fn answer(asked: Asked, inbox: &mpsc::Sender<Arrival>) -> Option<Result<St
         }
         Asked::Order(order) => {
             let (sender, answer) = oneshot::channel();
-            inbox.send(Arrival::Order { order, answer: sender }).await.ok()?;
+            inbox.send(Arrival::Order { order: order.order, answer: sender }).await.ok()?;
             answer.await.ok()
         }
     }

@@ -206,6 +206,7 @@ impl Owner {
             Arrival::Gone { from } => self.disconnect(from),
             Arrival::Said { from, said } if self.is_current(from) => self.give(match said {
                 Said::Enroll(enroll) => Event::Enroll { worker: from.worker, enroll },
+                Said::ReleaseState(_) => Event::Tick,
                 Said::CheckIn(check_in) => Event::CheckIn { worker: from.worker, check_in },
                 Said::Bad(rejection) => Event::BadMessage { worker: from.worker, rejection },
             }),
@@ -248,6 +249,7 @@ impl Owner {
                 return Ok(self.release(version.map(|version| version.0), notes));
             }
             Order::Admit(worker) => (worker, Standing::Admitted),
+            _ => return Ok(Err(Rejection::new(RejectionCode::NotPossible, "not yet".to_owned()))),
             Order::Suspend(worker) => (worker, Standing::Suspended(FOREVER)),
             Order::Revoke(worker) => (worker, Standing::Revoked),
         };

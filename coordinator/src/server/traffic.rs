@@ -81,6 +81,8 @@ fn belongs_to_rounds(frame: FrameType) -> bool {
         | FrameType::Finished
         | FrameType::Refused
         | FrameType::Resume
-        | FrameType::ComeBack => true,
+        | FrameType::ComeBack
+        | FrameType::ReleaseState
+        | FrameType::Target => true,
     }
 }

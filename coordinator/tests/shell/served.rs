@@ -17,7 +17,7 @@ use packfed_coordinator::server::{Outcome, Server, ServerError};
 use packfed_coordinator::store::Store;
 use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::quic::{client, read_message, write_message};
-use packfed_protocol::{CoordinatorId, Digest, Identity, Limits, Message, Order, Rejection, Token};
+use packfed_protocol::{CoordinatorId, Digest, Identity, Limits, Message, Order, Rejection, Request, Token};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -133,7 +133,14 @@ pub(crate) async fn status(address: SocketAddr) -> Value {
 
 /// Gives an order as the operator does.
 pub(crate) async fn order(address: SocketAddr, order: Order) -> Result<Value, Rejection> {
-    match ask(&coordinator(), address, &coordinator().id(), &Message::Order(order)).await {
+    match ask(
+        &coordinator(),
+        address,
+        &coordinator().id(),
+        &Message::Order(Box::new(Request { why: String::new(), order })),
+    )
+    .await
+    {
         Message::Status(status) => Ok(serde_json::from_str(&status.json).unwrap()),
         Message::Refused(refused) => Err(refused.rejection),
         other => panic!("{other:?}"),

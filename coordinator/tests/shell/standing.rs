@@ -1,6 +1,6 @@
 //! Who is told to come back, who is shut out, and what the operator says of either.
 
-use packfed_protocol::{Message, Order, RejectionCode, WorkerId};
+use packfed_protocol::{Message, Order, RejectionCode, Request, WorkerId};
 use serde_json::json;
 
 use crate::scripted::{Worker, fleet, leave, round};
@@ -108,7 +108,7 @@ async fn orders_are_the_operators_and_of_workers_that_there_are() {
         let serving = Serving::start(&file(2, 1), 1);
         let unknown = order(serving.address, Order::Revoke(worker(9).id())).await.unwrap_err();
         assert_eq!(unknown.code, RejectionCode::UnknownWorker);
-        let revoke = Message::Order(Order::Revoke(worker(1).id()));
+        let revoke = Message::Order(Box::new(Request { why: String::new(), order: Order::Revoke(worker(1).id()) }));
         let refused = ask(&worker(1), serving.address, &coordinator().id(), &revoke).await;
         assert!(matches!(refused, Message::Refused(refused) if refused.rejection.code == RejectionCode::Unexpected));
         assert!(order(serving.address, Order::Admit(worker(1).id())).await.unwrap()["standing"] == json!("admitted"));

@@ -38,7 +38,7 @@ fn refused(code: RejectionCode, detail: &str) -> Result<FrameHeader, (RejectionC
 #[test]
 fn a_header_reads_as_written() {
     let header = FrameHeader { frame_type: FrameType::Status, length: 0x0102 };
-    assert_eq!(header.encode(), *b"PF\x05\x18\x02\x01\x00\x00");
+    assert_eq!(header.encode(), *b"PF\x06\x18\x02\x01\x00\x00");
     assert_eq!(judge(header.encode()), Ok(header));
 }
 
@@ -50,14 +50,14 @@ fn another_magic_is_malformed() {
 
 #[test]
 fn another_version_is_unknown() {
-    let detail = "protocol version is 2, needs 5";
+    let detail = "protocol version is 2, needs 6";
     assert_eq!(judge(*b"PF\x02\x01\0\0\0\0"), refused(RejectionCode::UnknownVersion, detail));
 }
 
 #[test]
 fn a_number_outside_the_table_is_unknown() {
-    let detail = "frame type 0x05 is not in the table";
-    assert_eq!(judge(*b"PF\x05\x05\0\0\0\0"), refused(RejectionCode::UnknownType, detail));
+    let detail = "frame type 0x07 is not in the table";
+    assert_eq!(judge(*b"PF\x06\x07\0\0\0\0"), refused(RejectionCode::UnknownType, detail));
     for number in 0..=u8::MAX {
         let known = FrameType::ALL.iter().any(|frame_type| frame_type.number() == number);
         assert_eq!(judge([b'P', b'F', PROTOCOL_VERSION, number, 0, 0, 0, 0]).is_ok(), known, "{number:#04x}");
@@ -87,7 +87,7 @@ fn the_bound_holds_for_every_type() {
 #[test]
 fn an_oversized_frame_names_the_claim_and_the_bound() {
     let detail = "status frame claims 1048577 bytes, bound is 1048576";
-    assert_eq!(judge(*b"PF\x05\x18\x01\0\x10\0"), refused(RejectionCode::Oversized, detail));
+    assert_eq!(judge(*b"PF\x06\x18\x01\0\x10\0"), refused(RejectionCode::Oversized, detail));
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn enroll_is_golden() {
     check(
         &samples::enroll(),
         &[
-            "5046 05 01 1c000000",              // PF, version 5, Enroll, 28 bytes
+            "5046 06 01 1c000000",              // PF, version 6, Enroll, 28 bytes
             "54545454545454545454545454545454", // token
             "0400000000000000",                 // name: length
             "70692d34",                         // name: "pi-4"
@@ -36,7 +36,7 @@ fn check_in_is_golden() {
     check(
         &samples::check_in(),
         &[
-            "5046 05 02 40000000",              // PF, version 5, CheckIn, 64 bytes
+            "5046 06 02 40000000",              // PF, version 6, CheckIn, 64 bytes
             "52525252525252525252525252525252", // run
             "0600000000000000",                 // version
             "4444444444444444444444444444444444444444444444444444444444444444", // digest
@@ -54,7 +54,7 @@ fn update_is_golden() {
     check(
         &Message::Update(samples::update()),
         &[
-            "5046 05 03 dc000000", // PF, version 5, Update, 220 bytes
+            "5046 06 03 dc000000", // PF, version 6, Update, 220 bytes
             "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", // worker
             "52525252525252525252525252525252", // run
             "0700000000000000",    // round
@@ -77,7 +77,7 @@ fn update_is_golden() {
 
 #[test]
 fn status_request_is_golden() {
-    check(&Message::StatusRequest, &["5046 05 04 00000000"]); // PF, version 5, StatusRequest, 0 bytes
+    check(&Message::StatusRequest, &["5046 06 04 00000000"]); // PF, version 6, StatusRequest, 0 bytes
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn fetch_is_golden() {
     check(
         &samples::fetch(),
         &[
-            "5046 05 0a 28000000", // PF, version 5, Fetch, 40 bytes
+            "5046 06 0a 28000000", // PF, version 6, Fetch, 40 bytes
             "5050505050505050505050505050505050505050505050505050505050505050", // payload
             "0908070605040302",    // offset
         ],
@@ -97,9 +97,55 @@ fn order_is_golden() {
     check(
         &samples::order(),
         &[
-            "5046 05 0b 24000000", // PF, version 5, Order, 36 bytes
+            "5046 06 0b 2f000000", // PF, version 6, Order, 47 bytes
+            "0300000000000000",    // why: length
+            "6c6f75",              // why: "lou"
             "02000000",            // suspend
             "5757575757575757575757575757575757575757575757575757575757575757", // worker
+        ],
+    );
+}
+
+#[test]
+fn release_state_is_golden() {
+    check(
+        &samples::release_state(),
+        &[
+            "5046 06 0c 97000000", // PF, version 6, ReleaseState, 151 bytes
+            "01",                  // runs: something
+            "0200000000000000",    // number
+            "6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d", // manifest's digest
+            "01",                  // tried: something
+            "0300000000000000",    // number
+            "6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e", // manifest's digest
+            "00000000",            // outcome: evaluated
+            "10000000",            // examples
+            "000000000000f03f",    // loss: before, 1
+            "000000000000e03f",    // loss: after, 0.5
+            "0000000000001040",    // loss: squares, 4
+            "01",                  // accuracy: given
+            "000000000000e03f",    // accuracy: before, 0.5
+            "000000000000e83f",    // accuracy: after, 0.75
+            "0000000000001040",    // accuracy: squares, 4
+            "00",                  // latency: not given
+        ],
+    );
+}
+
+#[test]
+fn target_is_golden() {
+    check(
+        &samples::target(),
+        &[
+            "5046 06 1c 5c000000", // PF, version 6, Target, 92 bytes
+            "01000000",            // a release
+            "0300000000000000",    // signed: length
+            "c0c1c2",              // signed
+            "00",                  // back: no
+            "01000000",            // body: from a state
+            "4444444444444444444444444444444444444444444444444444444444444444", // its digest
+            "5050505050505050505050505050505050505050505050505050505050505050", // payload
+            "0900000000000000",    // payload: bytes
         ],
     );
 }
@@ -109,7 +155,7 @@ fn resume_is_golden() {
     check(
         &samples::resume(),
         &[
-            "5046 05 1a 08000000", // PF, version 5, Resume, 8 bytes
+            "5046 06 1a 08000000", // PF, version 6, Resume, 8 bytes
             "0908070605040302",    // offset
         ],
     );
@@ -120,7 +166,7 @@ fn enrolled_is_golden() {
     check(
         &samples::enrolled(),
         &[
-            "5046 05 11 30000000",              // PF, version 5, Enrolled, 48 bytes
+            "5046 06 11 30000000",              // PF, version 6, Enrolled, 48 bytes
             "52525252525252525252525252525252", // run
             "5757575757575757575757575757575757575757575757575757575757575757", // worker
         ],
@@ -132,7 +178,7 @@ fn plan_is_golden() {
     check(
         &samples::plan(),
         &[
-            "5046 05 12 9e000000",              // PF, version 5, Plan, 158 bytes
+            "5046 06 12 9e000000",              // PF, version 6, Plan, 158 bytes
             "52525252525252525252525252525252", // run
             "5353535353535353535353535353535353535353535353535353535353535353", // seed
             "4242424242424242424242424242424242424242424242424242424242424242", // base
@@ -158,7 +204,7 @@ fn assignment_is_golden() {
     check(
         &samples::assignment(),
         &[
-            "5046 05 13 4a000000", // PF, version 5, Assignment, 74 bytes
+            "5046 06 13 4a000000", // PF, version 6, Assignment, 74 bytes
             "0700000000000000",    // round
             "0600000000000000",    // base
             "03000000",            // turn
@@ -184,7 +230,7 @@ fn catch_up_is_golden() {
     check(
         &samples::catch_up(),
         &[
-            "5046 05 14 58000000", // PF, version 5, CatchUp, 88 bytes
+            "5046 06 14 58000000", // PF, version 6, CatchUp, 88 bytes
             "0400000000000000",    // from
             "0600000000000000",    // to
             "4444444444444444444444444444444444444444444444444444444444444444", // digest
@@ -200,7 +246,7 @@ fn accepted_is_golden() {
     check(
         &samples::verdict(Outcome::Accepted),
         &[
-            "5046 05 15 0c000000", // PF, version 5, Verdict, 12 bytes
+            "5046 06 15 0c000000", // PF, version 6, Verdict, 12 bytes
             "0700000000000000",    // round
             "00000000",            // outcome: accepted
         ],
@@ -212,7 +258,7 @@ fn discarded_is_golden() {
     check(
         &samples::verdict(Outcome::Discarded),
         &[
-            "5046 05 15 0c000000", // PF, version 5, Verdict, 12 bytes
+            "5046 06 15 0c000000", // PF, version 6, Verdict, 12 bytes
             "0700000000000000",    // round
             "01000000",            // outcome: discarded
         ],
@@ -224,7 +270,7 @@ fn rejected_is_golden() {
     check(
         &samples::verdict(Outcome::Rejected(samples::rejection())),
         &[
-            "5046 05 15 20000000",  // PF, version 5, Verdict, 32 bytes
+            "5046 06 15 20000000",  // PF, version 6, Verdict, 32 bytes
             "0700000000000000",     // round
             "02000000",             // outcome: rejected
             "1600",                 // code: stale-base, 22
@@ -239,7 +285,7 @@ fn finished_is_golden() {
     check(
         &samples::finished(),
         &[
-            "5046 05 16 28000000", // PF, version 5, Finished, 40 bytes
+            "5046 06 16 28000000", // PF, version 6, Finished, 40 bytes
             "3c00000000000000",    // version
             "4444444444444444444444444444444444444444444444444444444444444444", // digest
         ],
@@ -251,7 +297,7 @@ fn refused_is_golden() {
     check(
         &samples::refused(),
         &[
-            "5046 05 17 14000000",  // PF, version 5, Refused, 20 bytes
+            "5046 06 17 14000000",  // PF, version 6, Refused, 20 bytes
             "1600",                 // code: stale-base, 22
             "0a00000000000000",     // detail: length
             "626173652033203c2035", // detail: "base 3 < 5"
@@ -264,7 +310,7 @@ fn come_back_is_golden() {
     check(
         &samples::come_back(),
         &[
-            "5046 05 1b 24000000",  // PF, version 5, ComeBack, 36 bytes
+            "5046 06 1b 24000000",  // PF, version 6, ComeBack, 36 bytes
             "60ea000000000000",     // after_ms
             "e803000000000000",     // again_ms
             "1600",                 // why: code: stale-base, 22
@@ -279,7 +325,7 @@ fn status_is_golden() {
     check(
         &samples::status(),
         &[
-            "5046 05 18 0a000000", // PF, version 5, Status, 10 bytes
+            "5046 06 18 0a000000", // PF, version 6, Status, 10 bytes
             "0200000000000000",    // json: length
             "7b7d",                // json: "{}"
         ],
@@ -289,7 +335,7 @@ fn status_is_golden() {
 #[test]
 fn every_type_in_the_table_has_its_number_and_a_vector() {
     let numbers: Vec<u8> = FrameType::ALL.iter().map(|frame_type| frame_type.number()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 0x0a, 0x0b, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x1a, 0x1b]);
+    assert_eq!(numbers, [1, 2, 3, 4, 10, 11, 12, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x1a, 0x1b, 0x1c]);
 
     let mut sampled: Vec<FrameType> = samples::every_message().iter().map(Message::frame_type).collect();
     sampled.dedup();

@@ -1,12 +1,14 @@
 //! Claims about all messages and all bytes.
 
 use packfed_protocol::{
-    Assignment, CatchUp, CheckIn, ComeBack, Conditions, Digest, Enroll, Enrolled, Fetch, Finished, Frame, FrameHeader,
-    FrameType, HEADER_BYTES, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message, Order, Outcome,
-    Payload, Plan, Refused, Rejection, RejectionCode, Resume, Round, RunId, Signed, Status, Token, UpdateHeader,
-    Verdict, Version, WorkerId,
+    Assignment, CatchUp, CheckIn, ComeBack, Conditions, Digest, Enroll, Enrolled, Evaluation, Failure, Fetch, Finished,
+    Frame, FrameHeader, FrameType, HEADER_BYTES, LaneClips, LaneScales, LayerPlan, Limits, LocalOptimizer, Message,
+    Order, Outcome, Paired, Payload, PayloadId, Plan, Refused, Rejection, RejectionCode, ReleaseBody, ReleaseOutcome,
+    ReleaseRef, ReleaseState, Request, Resume, RolloutVerb, Round, RunId, Settings, Signed, Status, Target, Token,
+    Tried, UpdateHeader, Verdict, Version, WorkerId,
 };
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -123,6 +125,57 @@ fn verdict() -> impl Strategy<Value = Message> {
     (any::<u64>(), outcome).prop_map(|(round, outcome)| Message::Verdict(Verdict { round: Round(round), outcome }))
 }
 
+fn order() -> impl Strategy<Value = Order> {
+    let of_worker = vec![Order::List, Order::Admit, Order::Suspend, Order::Revoke];
+    let settings = (option::of(any::<u64>()), option::of(any::<f32>()), option::of(any::<u32>()));
+    prop_oneof![
+        (select(of_worker), any::<[u8; 32]>()).prop_map(|(order, worker)| order(WorkerId(worker))),
+        (option::of(any::<u64>()), text(40))
+            .prop_map(|(version, notes)| Order::Release { version: version.map(Version), notes }),
+        (any::<[u8; 32]>(), vec((text(20), text(20)), 0..4))
+            .prop_map(|(worker, labels)| Order::Label { worker: WorkerId(worker), labels }),
+        vec(digest(), 0..5).prop_map(Order::Tokens),
+        select(vec![Order::Abandon, Order::Run, Order::Pause, Order::Unpause, Order::Releases, Order::Picture]),
+        settings.prop_map(|(rounds, learning_rate, reporting_goal)| {
+            Order::Set(Settings { rounds, learning_rate, reporting_goal, ..Settings::default() })
+        }),
+        any::<u64>().prop_map(|before| Order::Rounds(Round(before))),
+        any::<u64>().prop_map(Order::Rollouts),
+        any::<u64>().prop_map(Order::Rollout),
+        (any::<u64>(), text(100)).prop_map(|(release, spec)| Order::Start { release, spec }),
+        (any::<u64>(), select(RolloutVerb::ALL.to_vec())).prop_map(|(rollout, verb)| Order::Steer { rollout, verb }),
+    ]
+}
+
+fn release_ref() -> impl Strategy<Value = ReleaseRef> {
+    (any::<u64>(), digest()).prop_map(|(number, digest)| ReleaseRef { number, digest })
+}
+
+fn outcome() -> impl Strategy<Value = ReleaseOutcome> {
+    let paired = || any::<[f64; 3]>().prop_map(|[before, after, squares]| Paired { before, after, squares });
+    let evaluated = (any::<u32>(), paired(), option::of(paired()), option::of(paired())).prop_map(
+        |(examples, loss, accuracy, latency_ms)| {
+            ReleaseOutcome::Evaluated(Evaluation { examples, loss, accuracy, latency_ms })
+        },
+    );
+    let failed = select(vec![Failure::Download, Failure::Verify, Failure::Crash]).prop_map(ReleaseOutcome::Failed);
+    prop_oneof![evaluated, Just(ReleaseOutcome::Healthy), failed]
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    let body = prop_oneof![
+        Just(ReleaseBody::Whole),
+        (digest(), digest(), any::<u64>())
+            .prop_map(|(state, digest, bytes)| { ReleaseBody::From { state, payload: PayloadId { digest, bytes } } }),
+    ];
+    let release = (vec(any::<u8>(), 0..200), any::<bool>(), body).prop_map(|(signed, back, body)| Target::Release {
+        signed,
+        back,
+        body,
+    });
+    prop_oneof![Just(Target::Base), release]
+}
+
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         enroll(),
@@ -131,10 +184,12 @@ fn message() -> impl Strategy<Value = Message> {
         Just(Message::StatusRequest),
         (digest(), any::<u64>()).prop_map(|(payload, offset)| Message::Fetch(Fetch { payload, offset })),
         any::<u64>().prop_map(|offset| Message::Resume(Resume { offset })),
-        (select(vec![Order::List, Order::Admit, Order::Suspend, Order::Revoke]), any::<[u8; 32]>())
-            .prop_map(|(order, worker)| Message::Order(order(WorkerId(worker)))),
-        (proptest::option::of(any::<u64>()), text(40))
-            .prop_map(|(version, notes)| { Message::Order(Order::Release { version: version.map(Version), notes }) }),
+        (text(40), order()).prop_map(|(why, order)| Message::Order(Box::new(Request { why, order }))),
+        (option::of(release_ref()), option::of((release_ref(), outcome()))).prop_map(|(runs, tried)| {
+            let tried = tried.map(|(release, outcome)| Tried { release, outcome });
+            Message::ReleaseState(ReleaseState { runs, tried })
+        }),
+        target().prop_map(Message::Target),
         (any::<[u8; 16]>(), any::<[u8; 32]>())
             .prop_map(|(run, worker)| Message::Enrolled(Enrolled { run: RunId(run), worker: WorkerId(worker) })),
         plan(),

@@ -1,9 +1,10 @@
 //! One message of every kind, small and with a different value in every field.
 
 use packfed_protocol::{
-    Assignment, CatchUp, CheckIn, ComeBack, Conditions, Digest, Enroll, Enrolled, Fetch, Finished, Identity, LaneClips,
-    LaneScales, LayerPlan, LocalOptimizer, Message, Order, Outcome, Payload, Plan, Refused, Rejection, RejectionCode,
-    Resume, Round, RunId, Signed, Status, Token, UpdateHeader, Verdict, Version, WorkerId,
+    Assignment, CatchUp, CheckIn, ComeBack, Conditions, Digest, Enroll, Enrolled, Evaluation, Fetch, Finished,
+    Identity, LaneClips, LaneScales, LayerPlan, LocalOptimizer, Message, Order, Outcome, Paired, Payload, PayloadId,
+    Plan, Refused, Rejection, RejectionCode, ReleaseBody, ReleaseOutcome, ReleaseRef, ReleaseState, Request, Resume,
+    Round, RunId, Signed, Status, Target, Token, Tried, UpdateHeader, Verdict, Version, WorkerId,
 };
 
 pub(crate) fn run() -> RunId {
@@ -113,7 +114,25 @@ pub(crate) fn fetch() -> Message {
 }
 
 pub(crate) fn order() -> Message {
-    Message::Order(Order::Suspend(WorkerId([0x57; 32])))
+    let why = "lou".to_owned();
+    Message::Order(Box::new(Request { why, order: Order::Suspend(WorkerId([0x57; 32])) }))
+}
+
+pub(crate) fn release_state() -> Message {
+    let loss = Paired { before: 1.0, after: 0.5, squares: 4.0 };
+    let accuracy = Paired { before: 0.5, after: 0.75, squares: 4.0 };
+    let evaluation = Evaluation { examples: 16, loss, accuracy: Some(accuracy), latency_ms: None };
+    let outcome = ReleaseOutcome::Evaluated(evaluation);
+    Message::ReleaseState(ReleaseState {
+        runs: Some(ReleaseRef { number: 2, digest: Digest([0x6d; 32]) }),
+        tried: Some(Tried { release: ReleaseRef { number: 3, digest: Digest([0x6e; 32]) }, outcome }),
+    })
+}
+
+pub(crate) fn target() -> Message {
+    let payload = PayloadId { digest: Digest([0x50; 32]), bytes: 9 };
+    let body = ReleaseBody::From { state: Digest([0x44; 32]), payload };
+    Message::Target(Target::Release { signed: vec![0xc0, 0xc1, 0xc2], back: false, body })
 }
 
 pub(crate) fn resume() -> Message {
@@ -153,6 +172,7 @@ pub(crate) fn every_message() -> Vec<Message> {
         Message::StatusRequest,
         fetch(),
         order(),
+        release_state(),
         enrolled(),
         plan(),
         assignment(),
@@ -165,5 +185,6 @@ pub(crate) fn every_message() -> Vec<Message> {
         status(),
         resume(),
         come_back(),
+        target(),
     ]
 }
