@@ -12,9 +12,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use packfed_protocol::NAME_CHARS_MAX;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::admin::Admin;
 use crate::audit::AuditPolicy;
 use crate::optimizer::ServerOptimizer;
 use crate::pace::Pace;
@@ -78,6 +80,9 @@ pub struct CoordinatorFile {
     /// Where metrics are served, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsTable>,
+    /// Who else may administer it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admins: Vec<Admin>,
 }
 
 impl CoordinatorFile {
@@ -104,6 +109,7 @@ impl CoordinatorFile {
             limits,
             audit: None,
             metrics: None,
+            admins: Vec::new(),
         }
     }
 
@@ -140,6 +146,20 @@ impl CoordinatorFile {
         }
     }
 
+    fn checked_admins(&self) -> Result<Vec<Admin>, ConfigError> {
+        for (n, Admin { name, key, .. }) in self.admins.iter().enumerate() {
+            if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+                let bound = format!("it must have 1 to {NAME_CHARS_MAX} characters to print");
+                return Err(ConfigError::Text { key: "admins name", value: name.clone(), bound });
+            }
+            if self.admins[..n].iter().any(|other| other.key == *key || other.name == *name) {
+                let bound = "no two admins may have one name or one key".to_owned();
+                return Err(ConfigError::Text { key: "admins name", value: name.clone(), bound });
+            }
+        }
+        Ok(self.admins.clone())
+    }
+
     /// Checks every number; relative paths begin at `folder`.
     ///
     /// # Errors
@@ -154,6 +174,7 @@ impl CoordinatorFile {
             limits: self.limits,
             audit: self.audit.as_ref().map(|audit| audit.check(folder)).transpose()?,
             metrics: self.metrics.map(|metrics| metrics.listen),
+            admins: self.checked_admins()?,
         })
     }
 }
@@ -175,6 +196,8 @@ pub struct CoordinatorConfig {
     pub audit: Option<AuditPolicy>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Who else may administer it.
+    pub admins: Vec<Admin>,
 }
 
 impl CoordinatorConfig {

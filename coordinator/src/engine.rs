@@ -14,9 +14,11 @@ use crate::buffer::Buffer;
 use crate::counters::Counters;
 use crate::event::{Effect, Event, Stored, StoredRound, Summary};
 use crate::head::{Head, HeadError};
+use crate::ledger::{Conduct, Ledger, PastRound};
 use crate::missed::MissedRounds;
 use crate::plan::RunPlan;
 use crate::registry::Registry;
+use crate::rollout::Book;
 use crate::round::Reporting;
 use crate::scaling::wire_scales;
 use crate::status::{Status, StatusStage};
@@ -24,9 +26,14 @@ use crate::status::{Status, StatusStage};
 mod arrivals;
 mod buffering;
 mod holding;
+mod orders;
 mod phases;
+mod releases;
 mod sending;
 mod standing;
+
+use orders::Order;
+use releases::Follower;
 
 /// Everything that decides; see the module.
 #[derive(Clone, Debug)]
@@ -42,6 +49,14 @@ pub struct Engine {
     missed: MissedRounds,
     last: Option<Summary>,
     counters: Counters,
+    conduct: Conduct,
+    /// By what the next round is opened, if that is otherwise.
+    coming: Option<Arc<RunPlan>>,
+    past: BTreeMap<Round, PastRound>,
+    book: Book,
+    /// When time may decide something about rollouts.
+    rollouts_at: Option<Timestamp>,
+    followers: BTreeMap<WorkerId, Follower>,
 }
 
 /// Where the run stands.
@@ -107,6 +122,12 @@ impl Engine {
             missed: MissedRounds::default(),
             last: None,
             counters: Counters::default(),
+            conduct: Conduct::default(),
+            coming: None,
+            past: BTreeMap::new(),
+            book: Book::default(),
+            rollouts_at: None,
+            followers: BTreeMap::new(),
         }
     }
 
@@ -133,6 +154,17 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Takes up what was kept beside the run, whose plan is with its settings already.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Ledger) -> Self {
+        let Ledger { labels, conduct, past, rollouts, reported } = ledger;
+        labels.into_iter().for_each(|(worker, labels)| self.registry.label(worker, labels));
+        (self.conduct, self.past, self.book) = (conduct, past, Book::new(rollouts, reported));
+        // Time went on meanwhile.
+        self.rollouts_at = self.book.deadline(Timestamp(0)).map(|_| Timestamp(0));
+        self
+    }
+
     /// Goes on with the rounds that were open.
     fn take_up(&mut self, mut open: Vec<StoredRound>) -> Result<(), RestoreError> {
         let journal = |(round, index, rejection)| RestoreError::Journal { index, round, rejection };
@@ -153,6 +185,7 @@ impl Engine {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         // What is overdue ends first: an event at or after a deadline belongs to what comes next.
+        self.tick_rollouts(now, &mut effects);
         self.advance(now, &mut effects);
         match event {
             Event::Enroll { worker, enroll } => self.enroll(worker, &enroll, now, &mut effects),
@@ -166,9 +199,13 @@ impl Engine {
                 self.strike(&worker, rejection.code, now, &mut effects);
                 self.refuse(worker, rejection, &mut effects);
             }
-            Event::Stand { worker, standing } => self.stand(worker, standing, now, &mut effects),
+            Event::Ordered { ticket, by, why, change } => {
+                self.order(ticket, Order { by: &by, why: &why }, *change, now, &mut effects);
+            }
+            Event::ReleaseState { worker, state } => self.release_state(worker, state, now, &mut effects),
             Event::Disconnected { worker } => {
                 self.idle.remove(&worker);
+                self.followers.remove(&worker);
             }
             Event::Aggregated { round, result } => self.aggregated(round, *result, now, &mut effects),
             Event::Tick => {}
@@ -210,12 +247,14 @@ impl Engine {
     /// When the engine next wants to be woken, if at all.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        match &self.stage {
+        let round = match &self.stage {
+            Stage::Selecting { .. } if self.conduct.paused => None,
             Stage::Selecting { deadline } => Some(*deadline),
             Stage::Reporting(reporting) => Some(reporting.open().deadline),
             Stage::Buffering(buffer) => buffer.deadline(),
             Stage::Aggregating(_) | Stage::Finished => None,
-        }
+        };
+        [round, self.rollouts_at].into_iter().flatten().min()
     }
 
     /// A picture of the run for people and scripts.
@@ -242,6 +281,7 @@ impl Engine {
         Status {
             run: self.plan.raw().run,
             stage,
+            paused: self.conduct.paused,
             version: self.head.version(),
             rounds: self.plan.raw().rounds,
             digest: Digest(self.head.digest().0),

@@ -1,15 +1,17 @@
 //! What the engine is told, and what it asks for. Plain data: no handle, socket or clock in it.
 
 use packfed_protocol::{
-    Assignment, CheckIn, Digest, Enroll, LaneScales, Message, Rejection, Round, Timestamp, UpdateFrame, Verdict,
-    Verified, Version, WorkerId,
+    Assignment, CheckIn, Digest, Enroll, LaneScales, Message, Rejection, ReleaseRef, ReleaseState, Round, Timestamp,
+    UpdateFrame, Verdict, Verified, Version, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::aggregation::{Aggregated, AggregationTask};
+use crate::change::Change;
 use crate::head::HeadRecord;
+use crate::ledger::Note;
 use crate::plan::Training;
-use crate::registry::{self, Member, Standing};
+use crate::registry::{self, Member};
 
 /// Names the stream on which an update came, so that its verdict finds the way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,12 +69,23 @@ pub enum Event {
         /// What it came to; a fault is told in words.
         result: Box<Result<Aggregated, String>>,
     },
-    /// The operator gives a worker another standing.
-    Stand {
-        /// Whom.
+    /// An operator changes something.
+    Ordered {
+        /// Where the answer goes.
+        ticket: Ticket,
+        /// The operator's name.
+        by: String,
+        /// Why.
+        why: String,
+        /// What.
+        change: Box<Change>,
+    },
+    /// A worker says which release it runs.
+    ReleaseState {
+        /// Its key, as the transport proved it.
         worker: WorkerId,
-        /// Which.
-        standing: Standing,
+        /// What it says.
+        state: ReleaseState,
     },
     /// Time has passed.
     Tick,
@@ -101,6 +114,22 @@ pub enum Effect {
     /// Apply the rule to the journalled words, and report it as [`Event::Aggregated`]: see
     /// [`AggregationTask::answer`].
     Aggregate(Box<AggregationTask>),
+    /// Answer an operator.
+    Ordered {
+        /// Whose question.
+        ticket: Ticket,
+        /// The number of the rollout or round that the order was of, 0 if of none; or why it was not done.
+        result: Result<u64, Rejection>,
+    },
+    /// Tell a worker, if it is connected, which release to run.
+    Offer {
+        /// To whom.
+        worker: WorkerId,
+        /// Which; none is the base model.
+        target: Option<ReleaseRef>,
+        /// What it runs now.
+        runs: Option<ReleaseRef>,
+    },
     /// Give the engine a [`Event::Tick`] at this time, or soon after.
     Wake(Timestamp),
 }
@@ -137,6 +166,8 @@ pub enum Write {
     },
     /// Every accepted update of the open rounds is in a new head, and may be forgotten.
     Commit(Box<Commit>),
+    /// Something beside the run changed.
+    Note(Note),
 }
 
 /// An open round: all that a restart needs to go on with it.

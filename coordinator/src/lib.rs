@@ -7,9 +7,11 @@
 //! [`engine::Engine`] and everything it is made of are pure; [`server`], [`redb_store`], [`config`] and the
 //! binary are the shell. There is no tensor library here: the coordinator adds words.
 
+pub mod admin;
 pub mod aggregation;
 pub mod audit;
 pub mod buffer;
+pub mod change;
 pub mod cohort;
 pub mod config;
 pub mod counters;
@@ -17,11 +19,13 @@ pub mod eligibility;
 pub mod engine;
 pub mod event;
 pub mod head;
+pub mod ledger;
 pub mod mean;
 pub mod memory_store;
 mod missed;
 pub mod optimizer;
 pub mod pace;
+pub mod picture;
 pub mod plan;
 pub mod redb_store;
 pub mod registry;
@@ -35,3 +39,4 @@ pub mod staleness;
 pub mod status;
 pub mod store;
 pub mod strikes;
+pub mod view;

@@ -8,6 +8,7 @@ use packfed_protocol::{Round, WorkerId};
 
 use crate::event::{Commit, OpenRound, Stored, Write};
 use crate::head::{Head, HeadRecord};
+use crate::ledger::{Ledger, Note};
 use crate::plan::RunPlan;
 use crate::registry::Registry;
 use crate::scaling::wire_scales;
@@ -22,6 +23,7 @@ pub struct MemoryStore {
     open: BTreeMap<Round, OpenRound>,
     journal: BTreeMap<(Round, WorkerId), Vec<u8>>,
     committed: Option<Commit>,
+    ledger: Ledger,
 }
 
 impl MemoryStore {
@@ -45,7 +47,15 @@ impl MemoryStore {
             }
             Write::Abandon { round } => self.abandon(*round),
             Write::Commit(commit) => self.commit(commit),
+            Write::Note(note) => self.note(note),
         }
+    }
+
+    fn note(&mut self, note: &Note) {
+        if let Note::Tokens(tokens) = note {
+            self.registry.expect_tokens(tokens);
+        }
+        self.ledger.note(note);
     }
 
     fn open_round(&mut self, open: &OpenRound) {
@@ -96,6 +106,10 @@ impl Store for MemoryStore {
 
     fn registry(&self) -> Result<Registry, StoreError> {
         Ok(self.registry.clone())
+    }
+
+    fn ledger(&self) -> Result<Ledger, StoreError> {
+        Ok(self.ledger.clone())
     }
 
     fn load(&self, plan: &RunPlan) -> Result<Option<Stored>, StoreError> {

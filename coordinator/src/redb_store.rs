@@ -9,6 +9,7 @@
 //!   updates   (round, worker) → sealed Place         where their frames lie in the journal
 //!   members   worker → sealed Member
 //!   tokens    hash → ()                              tokens that are not used up
+//!   ledger    (kind, key) → sealed entry             what is kept beside the run; see `ledger`
 //! ```
 //!
 //! Nothing that is read back is believed: seals, lengths and the model's digest are checked here, and the
@@ -28,11 +29,13 @@ use packfed_protocol::{Digest, Round, WorkerId, wire};
 use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 
 use crate::event::{Commit, OpenRound, Stored, Write};
+use crate::ledger::Ledger;
 use crate::plan::RunPlan;
 use crate::registry::{Member, Registry};
 use crate::store::{Claim, Store, StoreError, part_start};
 
 mod journal;
+mod ledger;
 mod mark;
 mod planes;
 mod record;
@@ -52,7 +55,7 @@ const MEMBERS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("members
 const TOKENS: TableDefinition<&[u8; 32], ()> = TableDefinition::new("tokens");
 
 /// What is in the tables; another number is another program's file.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// A run in a file.
 #[derive(Debug)]
@@ -118,6 +121,7 @@ impl RedbStore {
             transaction.open_table(STEPS)?;
             transaction.open_table(ROUNDS)?;
             transaction.open_table(UPDATES)?;
+            ledger::create(transaction)?;
             planes::create(transaction)?;
             let mut members = transaction.open_table(MEMBERS)?;
             for (worker, member) in registry.members() {
@@ -350,6 +354,10 @@ impl Store for RedbStore {
         Ok(Registry::new(members.map_err(|why| corrupt("registry", why))?, tokens.into_iter().collect()))
     }
 
+    fn ledger(&self) -> Result<Ledger, StoreError> {
+        ledger::check(self.read("read", ledger::read)?).map_err(|why| corrupt("ledger", why))
+    }
+
     fn load(&self, plan: &RunPlan) -> Result<Option<Stored>, StoreError> {
         let Some(next_round) = self.meta("next-round")? else { return Ok(None) };
         Claim::of(plan).check(self.meta("claim")?)?;
@@ -392,6 +400,7 @@ fn put(transaction: &WriteTransaction, write: &Write, place: Option<Place>) -> R
             Ok(())
         }
         Write::Commit(commit) => put_commit(transaction, commit),
+        Write::Note(note) => ledger::put(transaction, note),
     }
 }
 

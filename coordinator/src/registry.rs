@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use packfed_protocol::{Digest, Rejection, RejectionCode, Timestamp, Token, WorkerId};
 use serde::{Deserialize, Serialize};
 
+use crate::rollout::{Fleet, Labels};
 use crate::strikes::Strikes;
 
 /// Whether a worker may take part.
@@ -64,6 +65,9 @@ pub struct Registry {
     members: BTreeMap<WorkerId, Member>,
     tokens: BTreeSet<Digest>,
     revoked: u64,
+    labels: BTreeMap<WorkerId, Labels>,
+    /// Workers that may come, with their labels.
+    followers: Fleet,
 }
 
 /// What a registry keeps of a token: its hash, so that a stolen store admits nobody.
@@ -77,7 +81,9 @@ impl Registry {
     #[must_use]
     pub fn new(members: BTreeMap<WorkerId, Member>, tokens: BTreeSet<Digest>) -> Self {
         let revoked = members.values().filter(|member| member.standing == Standing::Revoked).count() as u64;
-        Self { members, tokens, revoked }
+        let may_come = members.iter().filter(|(_, member)| member.standing != Standing::Revoked);
+        let followers = may_come.map(|(worker, _)| (*worker, Labels::new())).collect();
+        Self { members, tokens, revoked, labels: BTreeMap::new(), followers }
     }
 
     /// Enrolled workers, by key.
@@ -129,6 +135,41 @@ impl Registry {
         self.revoked += u64::from(member.standing == Standing::Revoked);
         let before = self.members.insert(worker, member);
         self.revoked -= u64::from(before.is_some_and(|before| before.standing == Standing::Revoked));
+        self.follows(worker);
+    }
+
+    /// Keeps what is known of those who may come in step with who may.
+    fn follows(&mut self, worker: WorkerId) {
+        match self.members.get(&worker).is_some_and(|member| member.standing != Standing::Revoked) {
+            true => {
+                let labels = self.labels.get(&worker).cloned().unwrap_or_default();
+                self.followers.insert(worker, labels);
+            }
+            false => drop(self.followers.remove(&worker)),
+        }
+    }
+
+    /// What a worker is called by; `None` if it was never given a label.
+    #[must_use]
+    pub fn labels_of(&self, worker: &WorkerId) -> Option<&Labels> {
+        self.labels.get(worker)
+    }
+
+    /// Calls a worker by these labels and no others.
+    pub fn label(&mut self, worker: WorkerId, labels: Labels) {
+        self.labels.insert(worker, labels);
+        self.follows(worker);
+    }
+
+    /// Workers that may come, by key, with their labels.
+    #[must_use]
+    pub const fn followers(&self) -> &Fleet {
+        &self.followers
+    }
+
+    /// Adds tokens, by their hashes.
+    pub fn expect_tokens(&mut self, tokens: &[Digest]) {
+        self.tokens.extend(tokens);
     }
 
     /// Whether a key may take part.

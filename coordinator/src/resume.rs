@@ -8,7 +8,8 @@ use packfed_protocol::Timestamp;
 use thiserror::Error;
 
 use crate::engine::{Engine, RestoreError};
-use crate::plan::RunPlan;
+use crate::ledger::Conduct;
+use crate::plan::{PlanError, RunPlan};
 use crate::store::{Store, StoreError};
 
 /// Why a run cannot be taken up.
@@ -17,6 +18,9 @@ pub enum ResumeError {
     /// The store cannot be read, or is another plan's.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What operators have set does not fit the plan any more.
+    #[error("by what `run set` has set, {0}; put the configuration back")]
+    Settings(#[source] PlanError),
     /// What the store holds does not hold together.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -27,9 +31,14 @@ pub enum ResumeError {
 /// # Errors
 /// If the store cannot be read, is another plan's, or holds something that does not verify.
 pub fn resume<S: Store + ?Sized>(plan: Arc<RunPlan>, store: &S, now: Timestamp) -> Result<Engine, ResumeError> {
-    let registry = store.registry()?;
-    Ok(match store.load(&plan)? {
+    let (registry, ledger) = (store.registry()?, store.ledger()?);
+    let plan = match ledger.conduct == Conduct::default() {
+        true => plan,
+        false => Arc::new(plan.with(&ledger.conduct.settings).map_err(ResumeError::Settings)?),
+    };
+    let engine = match store.load(&plan)? {
         Some(stored) => Engine::restore(plan, registry, stored, now)?,
         None => Engine::new(plan, registry, now),
-    })
+    };
+    Ok(engine.with_ledger(ledger))
 }

@@ -16,8 +16,6 @@
 //! nobody is assigned, so nothing is lost when a process dies. The machine is told of verbs, reports and time, and says
 //! what is to be stored and when it wants to be woken. It knows no connection and no file of a release.
 
-use serde::{Deserialize, Serialize};
-
 mod book;
 mod gate;
 mod member;
@@ -26,22 +24,16 @@ mod report;
 mod spec;
 mod target;
 
-pub use book::{Book, Effect, Fleet, Refusal, Report, Verb};
+pub use book::{Book, Effect, Fleet, Refusal, Report};
 pub use gate::{Gates, Judgement, Measure, Verdict};
 pub use member::{WHOLE, place};
+pub use packfed_protocol::{
+    Evaluation, EvaluationError, Failure, Paired, ReleaseOutcome as Outcome, ReleaseRef, RolloutVerb as Verb,
+};
 pub use record::{BY_ITSELF, Before, Change, Phase, Record};
-pub use report::{Evaluation, Failure, Outcome, Paired, ReportError, Sums};
+pub use report::Sums;
 pub use spec::{OnFailure, Spec, SpecError, Stage};
 pub use target::{CHANNEL, Labels, STABLE, Target, channel};
-
-/// A release by its number, and by the digest that its manifest has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReleaseRef {
-    /// Its number.
-    pub number: u64,
-    /// Of its signed manifest.
-    pub digest: packfed_protocol::Digest,
-}
 
 #[cfg(test)]
 mod tests;

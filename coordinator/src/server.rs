@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use packfed_protocol::quic::{self, QuicError};
 use packfed_protocol::{
-    CoordinatorId, Identity, IdentityError, Order, Rejection, Timestamp, Verdict, Verified, WorkerId,
+    CoordinatorId, Identity, IdentityError, Rejection, Request, Timestamp, Verdict, Verified, WorkerId,
 };
 use quinn::VarInt;
 use thiserror::Error;
@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
+use crate::admin::Admin;
 use crate::audit::{AuditError, AuditLog};
 use crate::config::CoordinatorConfig;
 use crate::redb_store::RedbStore;
@@ -57,7 +58,7 @@ pub use clock::now;
 use gate::{Address, Gate, Judgement};
 use owner::{Ending, Owner};
 pub use report::Report;
-pub use roster::{Roster, Row};
+pub use roster::{Roster, Row, There};
 use shared::Shared;
 pub use traffic::Bytes;
 
@@ -143,7 +144,7 @@ enum Arrival {
     /// The operator asks.
     Status { report: oneshot::Sender<String> },
     /// The operator wants to know of workers, or to change what one may do.
-    Order { order: Order, answer: oneshot::Sender<Result<String, Rejection>> },
+    Order { by: Arc<Admin>, request: Box<Request>, answer: oneshot::Sender<Result<String, Rejection>> },
 }
 
 /// A worker, by one of its connections: a later one replaces it.
@@ -202,6 +203,7 @@ impl Server {
             .map_err(|error| ServerError::Quic(QuicError::Bind { addr: config.listen, reason: error.to_string() }))?;
         let shared = Arc::new(Shared::new(
             identity.id(),
+            &config.admins,
             &config.plan,
             &config.limits,
             metrics::Metrics::new(metrics.is_some()),

@@ -14,6 +14,8 @@ pub struct Status {
     /// Its phase.
     #[serde(flatten)]
     pub stage: StatusStage,
+    /// Whether no further round is opened.
+    pub paused: bool,
     /// Commits so far.
     pub version: u64,
     /// Commits after which it is finished.

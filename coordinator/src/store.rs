@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::event::{Stored, Write};
+use crate::ledger::Ledger;
 use crate::plan::RunPlan;
 use crate::registry::Registry;
 
@@ -53,6 +54,12 @@ pub trait Store {
     /// # Errors
     /// If the store cannot be read.
     fn registry(&self) -> Result<Registry, StoreError>;
+
+    /// What is kept beside the run.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn ledger(&self) -> Result<Ledger, StoreError>;
 
     /// The run as it stands; `None` if no round was ever opened.
     ///

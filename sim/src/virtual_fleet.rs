@@ -271,6 +271,8 @@ impl<T: LocalTask + Clone + Sync> VirtualFleet<T> {
                     let worker = usize::try_from(ticket.0).unwrap_or(usize::MAX);
                     self.send_down(worker, &Message::Verdict(verdict));
                 }
+                // A simulated run has no operator, and its workers follow no releases.
+                EngineEffect::Ordered { .. } | EngineEffect::Offer { .. } => {}
                 EngineEffect::Wake(time) => self.at(time, Happening::Tick),
             }
         }

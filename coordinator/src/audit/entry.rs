@@ -13,7 +13,9 @@
 //!   9 tick      time
 //!  10 aggregated      time │ round, u64
 //!  11 bad update      time │ ticket, u64 │ worker, 32 B │ rejection
-//!  12 stand           time │ worker, 32 B │ standing: 0 admitted, 1 suspended, 2 revoked │ until when, u64
+//!  12 stand without who and why; gone
+//!  13 ordered         time │ ticket, u64 │ by, why, change
+//!  14 release state   time │ worker, 32 B │ frame
 //! ```
 //!
 //! Frames and rejections are the protocol's own bytes, so they are bounded and checked there; an update's
@@ -28,7 +30,6 @@ use packfed_protocol::{
 use thiserror::Error;
 
 use crate::event::{Event, Ticket};
-use crate::registry::Standing;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -109,7 +110,7 @@ impl Entry {
             1 => Self::Group { group: rest.number()?, version: rest.number()?, digest: Digest(rest.take()?) },
             2 => Self::End { group: rest.number()? },
             10 => Self::Aggregated { round: Round(rest.number()?) },
-            3..=5 | 7..=9 | 11 | 12 => Self::Told(Box::new(event(kind, &mut rest)?)),
+            3..=5 | 7..=9 | 11 | 13 | 14 => Self::Told(Box::new(event(kind, &mut rest)?)),
             kind => return Err(EntryError::Kind(kind)),
         };
         if rest.0.is_empty() { Ok((now, entry)) } else { Err(EntryError::Long) }
@@ -133,14 +134,10 @@ pub(super) fn told(event: &Event, now: Timestamp) -> Vec<u8> {
         Event::BadMessage { worker, rejection } => body(7, &[&worker.0, &wire::to_bytes(rejection)]),
         Event::Disconnected { worker } => body(8, &[&worker.0]),
         Event::Tick => body(9, &[]),
-        Event::Stand { worker, standing } => {
-            let (kind, until) = match standing {
-                Standing::Admitted => (0, 0),
-                Standing::Suspended(until) => (1, until.0),
-                Standing::Revoked => (2, 0),
-            };
-            body(12, &[&worker.0, &[kind], &until.to_le_bytes()])
+        Event::Ordered { ticket, by, why, change } => {
+            body(13, &[&ticket.0.to_le_bytes(), &wire::to_bytes(&(by, why, &**change))])
         }
+        Event::ReleaseState { worker, state } => body(14, &[&worker.0, &Message::ReleaseState(*state).encode()]),
         Event::Aggregated { round, result: _ } => body(10, &[&round.0.to_le_bytes()]),
     }
 }
@@ -172,19 +169,18 @@ fn event(kind: u8, rest: &mut Rest<'_>) -> Result<Event, EntryError> {
             let (ticket, worker) = (Ticket(rest.number()?), WorkerId(rest.take()?));
             Event::BadUpdate { ticket, worker, rejection: rest.rejection()? }
         }
-        12 => Event::Stand { worker: WorkerId(rest.take()?), standing: standing(rest)? },
+        13 => {
+            let ticket = Ticket(rest.number()?);
+            let (by, why, change) = wire::from_bytes(std::mem::take(&mut rest.0)).map_err(content)?;
+            Event::Ordered { ticket, by, why, change: Box::new(change) }
+        }
+        14 => {
+            let (worker, message) = (WorkerId(rest.take()?), rest.message()?);
+            let Message::ReleaseState(state) = message else { return Err(other(&message, FrameType::ReleaseState)) };
+            Event::ReleaseState { worker, state }
+        }
         kind => return Err(EntryError::Kind(kind)),
     })
-}
-
-fn standing(rest: &mut Rest<'_>) -> Result<Standing, EntryError> {
-    let ([kind], until) = (rest.take()?, rest.number()?);
-    match (kind, until) {
-        (0, 0) => Ok(Standing::Admitted),
-        (1, until) => Ok(Standing::Suspended(Timestamp(until))),
-        (2, 0) => Ok(Standing::Revoked),
-        (kind, until) => Err(EntryError::Content(format!("no standing is {kind} until {until}"))),
-    }
 }
 
 fn verified(message: Message) -> Result<Verified, EntryError> {
@@ -241,7 +237,14 @@ impl fmt::Display for Entry {
                 Event::BadUpdate { worker, rejection, .. } => write!(f, "bad update of {worker}: {rejection}"),
                 Event::BadMessage { worker, rejection } => write!(f, "bad message of {worker}: {rejection}"),
                 Event::Disconnected { worker } => write!(f, "gone {worker}"),
-                Event::Stand { worker, standing } => write!(f, "{worker} is {standing:?}"),
+                Event::Ordered { by, why, change, .. } => {
+                    write!(f, "{} by {by}", change.name())?;
+                    write!(f, " because {why:?}: {change:?}")
+                }
+                Event::ReleaseState { worker, state } => {
+                    let runs = state.runs.map_or("base".to_owned(), |runs| format!("release {}", runs.number));
+                    write!(f, "{worker} runs {runs}")
+                }
                 Event::Tick => write!(f, "tick"),
                 Event::Aggregated { round, .. } => write!(f, "aggregated round {}", round.0),
             },

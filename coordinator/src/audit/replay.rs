@@ -192,7 +192,11 @@ impl Replay {
             match effect {
                 Effect::Store(write) => self.asked.push(write),
                 Effect::Aggregate(task) => self.tasks.push_back(task),
-                Effect::Send { .. } | Effect::Verdict { .. } | Effect::Wake(_) => {}
+                Effect::Send { .. }
+                | Effect::Verdict { .. }
+                | Effect::Ordered { .. }
+                | Effect::Offer { .. }
+                | Effect::Wake(_) => {}
             }
         }
         Some(())

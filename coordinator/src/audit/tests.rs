@@ -8,6 +8,7 @@ use packfed_protocol::{
 };
 
 use super::*;
+use crate::change::Change;
 use crate::engine::Engine;
 use crate::event::{Effect, Event, Ticket};
 use crate::plan::tests::raw;
@@ -114,6 +115,10 @@ impl Process {
     }
 }
 
+fn ordered(change: Change) -> Event {
+    Event::Ordered { ticket: Ticket(4), by: "ann".to_owned(), why: "ö".to_owned(), change: Box::new(change) }
+}
+
 #[test]
 fn a_group_that_was_logged_and_not_stored_is_taken_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -146,7 +151,7 @@ fn strikes_and_the_operators_word_are_replayed() {
     (1..4).for_each(|n| process.report(n, 1));
     assert_eq!(process.engine.head().version(), 1, "nobody waits for the third");
     let mut process = process.again();
-    process.give(Event::Stand { worker: struck, standing: Standing::Admitted });
+    process.give(ordered(Change::Stand { worker: struck, standing: Standing::Admitted }));
     process.round(2);
     let (registry, stored) = (process.engine.registry().clone(), process.store.registry().unwrap());
     assert_eq!((registry, process.engine.head().version()), (stored, 2));
@@ -263,8 +268,13 @@ fn every_entry_is_read_as_it_was_written() {
         told(Event::BadUpdate { ticket: Ticket(9), worker: worker_id, rejection: rejection.clone() }),
         told(Event::BadMessage { worker: worker_id, rejection }),
         told(Event::Disconnected { worker: worker_id }),
-        told(Event::Stand { worker: worker_id, standing: Standing::Suspended(Timestamp(12)) }),
-        told(Event::Stand { worker: worker_id, standing: Standing::Revoked }),
+        told(ordered(Change::Stand { worker: worker_id, standing: Standing::Suspended(Timestamp(12)) })),
+        told(ordered(Change::Label { worker: worker_id, labels: vec![("channel".to_owned(), "beta".to_owned())] })),
+        told(ordered(Change::Steer { rollout: 3, verb: packfed_protocol::RolloutVerb::RollBack })),
+        told(Event::ReleaseState {
+            worker: worker_id,
+            state: packfed_protocol::ReleaseState { runs: None, tried: None },
+        }),
         told(Event::Tick),
     ];
     for entry in entries {

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use packfed_coordinator::config::CoordinatorConfig;
 use packfed_coordinator::redb_store::RedbStore;
-use packfed_coordinator::server::{Roster, Row, now};
+use packfed_coordinator::server::{Roster, Row, There, now};
 use packfed_coordinator::store::Store;
 use packfed_protocol::{Message, Order, Request, WorkerId};
 
@@ -125,8 +125,10 @@ fn asked(operator: &Operator) -> Result<Option<Vec<Row>>> {
 fn stored(config: &CoordinatorConfig, address: SocketAddr) -> Result<Vec<Row>> {
     let store = RedbStore::open(&config.store)
         .map_err(|error| advise(error, format!("if a coordinator runs, it does not answer at {address}")))?;
-    let (registry, now) = (store.registry()?, now());
-    Ok(registry.members().iter().map(|(worker, member)| Row::of(worker, member, now, false)).collect())
+    let (mut registry, now) = (store.registry()?, now());
+    store.ledger()?.labels.into_iter().for_each(|(worker, labels)| registry.label(worker, labels));
+    let row = |worker| Row::of(&registry, worker, now, There::default());
+    Ok(registry.members().keys().filter_map(row).collect())
 }
 
 /// The one worker that is meant.
@@ -168,7 +170,7 @@ const NOBODY: &str =
 
 #[cfg(test)]
 mod tests {
-    use packfed_coordinator::registry::{Member, Standing};
+    use packfed_coordinator::registry::{Member, Registry, Standing};
     use packfed_protocol::Timestamp;
 
     use super::*;
@@ -176,7 +178,9 @@ mod tests {
     #[test]
     fn a_worker_is_meant_by_its_key_or_by_a_name_that_no_other_has() {
         let row = |n: u8, name: &str| {
-            Row::of(&WorkerId([n; 32]), &Member::new(name.into(), Standing::Admitted), Timestamp(0), false)
+            let members = [(WorkerId([n; 32]), Member::new(name.into(), Standing::Admitted))].into();
+            let registry = Registry::new(members, [].into());
+            Row::of(&registry, &WorkerId([n; 32]), Timestamp(0), There::default()).unwrap()
         };
         let rows = [row(1, "a"), row(2, "b"), row(3, "b")];
         assert_eq!(found(&rows, "a").unwrap(), WorkerId([1; 32]));

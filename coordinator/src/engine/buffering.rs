@@ -10,12 +10,13 @@
 
 use packfed_protocol::{CheckIn, Digest, Message, Outcome, Rejection, Timestamp, Verified, WorkerId};
 
-use super::phases::turn;
+use super::phases::{FAULT, turn};
 use super::{Engine, Stage};
 use crate::buffer::{Ended, Gathered};
 use crate::cohort;
 use crate::event::{Commit, Effect, OpenRound, Summary, Write};
 use crate::head::HeadError;
+use crate::ledger::{PastRound, RoundOutcome};
 use crate::plan::Buffered;
 
 impl Engine {
@@ -67,7 +68,7 @@ impl Engine {
         let Stage::Buffering(buffer) = &mut self.stage else { return };
         let phase = self.plan.raw().reporting;
         if buffer.updates() >= phase.goal {
-            return self.commit_buffer(buffered, effects);
+            return self.commit_buffer(buffered, now, effects);
         }
         if buffer.deadline().is_none_or(|deadline| now < deadline) {
             return self.assign_idle(buffered, now, effects);
@@ -77,7 +78,7 @@ impl Engine {
         let enough = buffer.updates() >= phase.min;
         self.miss(ended);
         if enough {
-            return self.commit_buffer(buffered, effects);
+            return self.commit_buffer(buffered, now, effects);
         }
         for open in changed {
             if open.cohort.is_empty() {
@@ -91,6 +92,9 @@ impl Engine {
 
     /// Draws as many free workers as may be at work besides, and assigns them the head.
     fn assign_idle(&mut self, buffered: Buffered, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.conduct.paused {
+            return;
+        }
         let Stage::Buffering(buffer) = &mut self.stage else { return };
         let (base, raw) = (self.head.version(), self.plan.raw());
         let here = buffer.round_from(base);
@@ -118,14 +122,14 @@ impl Engine {
     }
 
     /// Steps the head by what is gathered; whoever is at work goes on.
-    fn commit_buffer(&mut self, buffered: Buffered, effects: &mut Vec<Effect>) {
+    fn commit_buffer(&mut self, buffered: Buffered, now: Timestamp, effects: &mut Vec<Effect>) {
         let Stage::Buffering(buffer) = &mut self.stage else { return };
         let before = self.head.version();
         let Some(gathered) = buffer.gathered(&self.plan, before) else { return };
         let mean = buffer.mean(&self.plan, &buffered, before).map_err(HeadError::from);
         if let Err(error) = mean.and_then(|mean| self.head.commit(&mean)) {
             tracing::error!(%error, "buffer faulted");
-            return self.abandon_buffer(effects);
+            return self.abandon_buffer(FAULT, now, effects);
         }
         if let Some(scales) = buffer.corrected_scales(&self.plan) {
             self.scales = scales;
@@ -135,13 +139,13 @@ impl Engine {
         let ended = if finished { [ended, buffer.end()].concat() } else { ended };
         let open = buffer.open().cloned().collect();
         self.miss(ended);
-        self.record_commit(gathered, open, effects);
+        self.record_commit(gathered, open, now, effects);
         if finished {
             self.finish(effects);
         }
     }
 
-    fn record_commit(&mut self, gathered: Gathered, open: Vec<OpenRound>, effects: &mut Vec<Effect>) {
+    fn record_commit(&mut self, gathered: Gathered, open: Vec<OpenRound>, now: Timestamp, effects: &mut Vec<Effect>) {
         let Gathered { round, updates, examples, train_loss, clipped, staleness } = gathered;
         let (version, digest) = (self.head.version(), Digest(self.head.digest().0));
         tracing::info!(version, updates, staleness, loss = train_loss, %digest, "buffer committed");
@@ -150,14 +154,20 @@ impl Engine {
         self.counters.committed += 1;
         let (head, scales) = (self.head.record().clone(), self.scales.clone());
         effects.push(Effect::Store(Write::Commit(Box::new(Commit { round, head, scales, open, summary }))));
+        let outcome = RoundOutcome::Committed(summary);
+        self.note_past(PastRound { round, ended: now, cohort: updates, reports: updates, outcome }, effects);
     }
 
     /// Gives up what is gathered and everything that is under way.
-    fn abandon_buffer(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn abandon_buffer(&mut self, why: &str, now: Timestamp, effects: &mut Vec<Effect>) {
         let Stage::Buffering(buffer) = &mut self.stage else { return };
+        let updates = buffer.updates();
         let ended = buffer.end();
         effects.extend(ended.iter().map(|ended| Effect::Store(Write::Abandon { round: ended.round })));
-        *self.counters.abandoned.entry("fault".to_owned()).or_default() += 1;
+        if let Some(last) = ended.last() {
+            self.note_abandoned((last.round, last.missing.len(), updates), why, now, effects);
+        }
+        *self.counters.abandoned.entry(why.to_owned()).or_default() += 1;
         self.miss(ended);
     }
 

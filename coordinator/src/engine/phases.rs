@@ -7,9 +7,11 @@ use packfed_protocol::{Digest, Round, Timestamp};
 
 use super::{Engine, Stage};
 use crate::aggregation::{Aggregated, Rule};
+use crate::buffer::Buffer;
 use crate::cohort;
 use crate::event::{Commit, Effect, OpenRound, Summary, Write};
 use crate::head::HeadError;
+use crate::ledger::{PastRound, RoundOutcome};
 use crate::mean::Mean;
 use crate::round::Reporting;
 use crate::scaling::corrected;
@@ -37,6 +39,9 @@ impl Engine {
     }
 
     pub(super) fn end_selection(&mut self, deadline: Timestamp, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.conduct.paused {
+            return;
+        }
         let (phase, idle) = (self.plan.raw().selection, self.idle.len());
         let late = now >= deadline;
         if idle >= phase.goal as usize || late && idle >= phase.min as usize {
@@ -109,7 +114,7 @@ impl Engine {
                     reporting.take(aggregated.tally);
                     self.commit(&reporting, now, effects);
                 }
-                Err(error) => self.fault(round, &error, now, effects),
+                Err(error) => self.fault(&reporting, &error, now, effects),
             },
             stage => self.stage = stage,
         }
@@ -120,7 +125,7 @@ impl Engine {
         let open = reporting.open();
         let mean = Mean::of(self.plan.layout(), self.plan.raw().profile, &[reporting.part(&reporting.scales(), FRESH)]);
         if let Err(error) = mean.map_err(HeadError::from).and_then(|mean| self.head.commit(&mean)) {
-            return self.fault(open.round, &error, now, effects);
+            return self.fault(reporting, &error, now, effects);
         }
         let digest = Digest(self.head.digest().0);
         self.scales = corrected(&open.scales, &reporting.clipped(&self.plan), &reporting.used(&self.plan));
@@ -139,6 +144,11 @@ impl Engine {
         let (head, scales) = (self.head.record().clone(), self.scales.clone());
         let commit = Commit { round: open.round, head, scales, open: Vec::new(), summary };
         effects.push(Effect::Store(Write::Commit(Box::new(commit))));
+        let (cohort, outcome) = (open.cohort.len(), RoundOutcome::Committed(summary));
+        let cohort = u32::try_from(cohort).unwrap_or(u32::MAX);
+        let past = PastRound { round: open.round, ended: now, cohort, reports: summary.updates, outcome };
+        self.note_past(past, effects);
+        self.take_settings();
         if self.head.version() >= self.plan.raw().rounds {
             self.finish(effects);
         } else {
@@ -155,7 +165,9 @@ impl Engine {
 
     pub(super) fn close_without_commit(&mut self, why: &str, now: Timestamp, effects: &mut Vec<Effect>) {
         if let Some(reporting) = self.close() {
-            effects.push(Effect::Store(Write::Abandon { round: reporting.open().round }));
+            let open = reporting.open();
+            effects.push(Effect::Store(Write::Abandon { round: open.round }));
+            self.note_abandoned((open.round, open.cohort.len(), reporting.reports()), why, now, effects);
         }
         self.abandon(why, now, effects);
     }
@@ -163,14 +175,16 @@ impl Engine {
     /// Our own fault ends a closed round, not the process.
     pub(super) fn fault(
         &mut self,
-        round: Round,
+        reporting: &Reporting,
         error: &dyn std::fmt::Display,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
+        let (round, cohort) = (reporting.open().round, reporting.open().cohort.len());
         tracing::error!(round = round.0, %error, "round faulted");
         effects.push(Effect::Store(Write::Abandon { round }));
-        self.abandon("fault", now, effects);
+        self.note_abandoned((round, cohort, reporting.reports()), FAULT, now, effects);
+        self.abandon(FAULT, now, effects);
     }
 
     pub(super) fn abandon(&mut self, why: &str, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -179,7 +193,20 @@ impl Engine {
         self.select(now, effects);
     }
 
+    /// Takes up a finished run again.
+    pub(super) fn begin(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        match self.plan.raw().buffered {
+            Some(_) => self.stage = Stage::Buffering(Buffer::default()),
+            None => self.select(now, effects),
+        }
+    }
+
+    /// Waits for workers, by what was set meanwhile.
     pub(super) fn select(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.take_settings();
+        if self.head.version() >= self.plan.raw().rounds {
+            return self.finish(effects);
+        }
         let deadline = now.plus(self.plan.raw().selection.timeout_ms);
         self.stage = Stage::Selecting { deadline };
         effects.push(Effect::Wake(deadline));
@@ -193,6 +220,9 @@ impl Engine {
         }
     }
 }
+
+/// Why a round was abandoned that could not be committed.
+pub(super) const FAULT: &str = "fault";
 
 /// The window's turn for a base version: every commit moves it on.
 pub(super) fn turn(version: u64) -> u32 {

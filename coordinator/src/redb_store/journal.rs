@@ -111,7 +111,10 @@ impl Journal {
                     self.frames.remove(&round.0);
                 }
                 (Write::Commit(_), _) => self.frames.clear(),
-                (Write::Accept { .. } | Write::Enroll { .. } | Write::Members(_) | Write::Open(_), _) => {}
+                (
+                    Write::Accept { .. } | Write::Enroll { .. } | Write::Members(_) | Write::Open(_) | Write::Note(_),
+                    _,
+                ) => {}
             }
         }
         if self.frames.is_empty() {

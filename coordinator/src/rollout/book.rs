@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use packfed_protocol::{Timestamp, WorkerId};
+use packfed_protocol::{
+    EvaluationError, ReleaseOutcome as Outcome, ReleaseRef, RolloutVerb as Verb, Timestamp, WorkerId,
+};
 use thiserror::Error;
 
-use super::ReleaseRef;
 use super::gate::{Measure, Verdict};
 use super::member::{place, threshold};
 use super::record::{BY_ITSELF, Before, Phase, Record};
-use super::report::{Outcome, ReportError};
 use super::spec::{OnFailure, Spec, SpecError};
 use super::target::{Labels, channel};
 
@@ -59,38 +59,6 @@ pub enum Effect {
     },
     /// Which release workers are to run may have changed.
     Changed,
-}
-
-/// What an operator does to a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// Goes on to the next stage, whatever the gates say.
-    Promote,
-    /// Nobody else gets the release for now.
-    Pause,
-    /// The stage begins anew, and is judged by what is reported from then on.
-    Resume,
-    /// Ends it; nobody keeps the release.
-    Abort,
-    /// As abort, and of a completed one too: everybody goes back to the release before.
-    RollBack,
-    /// Takes the last promotion, abort or rollback back; the rollout is then paused, or completed again.
-    Undo,
-}
-
-impl Verb {
-    /// Its name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Promote => "promote",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Abort => "abort",
-            Self::RollBack => "rollback",
-            Self::Undo => "undo",
-        }
-    }
 }
 
 /// Why something is not done.
@@ -142,7 +110,7 @@ pub enum Refusal {
     },
     /// The report cannot be counted.
     #[error(transparent)]
-    Report(#[from] ReportError),
+    Report(#[from] EvaluationError),
     /// The release is not one that this worker is to run.
     #[error("release {0} is of no rollout that this worker is in")]
     NotIts(u64),
@@ -326,6 +294,7 @@ impl Book {
         }
         match outcome {
             Outcome::Failed(failure) => record.found.fail(*failure),
+            Outcome::Healthy => record.found.healthy += 1,
             Outcome::Evaluated(evaluation) => {
                 let found = &mut record.found;
                 found.evaluated += 1;

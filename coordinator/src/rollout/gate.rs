@@ -12,9 +12,10 @@
 //! non-inferiority, from either side. Of rates the interval is Wilson's (1927), and they pass as they stand: that a rare
 //! failure is rare could not be shown on a small fleet, however long it waits.
 
+use packfed_protocol::Failure;
 use serde::{Deserialize, Serialize};
 
-use super::report::{Failure, Sums};
+use super::report::Sums;
 
 /// Bounds on what a release may make worse. None is no gate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,19 +25,19 @@ pub struct Gates {
     #[serde(default = "confidence")]
     pub confidence: f64,
     /// Held-out loss may grow by so many nats.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub loss_increase_max: Option<f64>,
     /// Accuracy may fall by so much of 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub accuracy_drop_max: Option<f64>,
     /// The time for an example may grow by this share of what it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub latency_increase_max: Option<f64>,
     /// Share of workers on which it crashes or is found ill.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub crash_rate_max: Option<f64>,
     /// Share of workers that cannot fetch or verify it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub download_failure_rate_max: Option<f64>,
 }
 
@@ -63,6 +64,8 @@ const fn confidence() -> f64 {
 pub struct Measure {
     /// Workers that evaluated it.
     pub evaluated: u32,
+    /// Workers that run it well and have nothing to evaluate it on.
+    pub healthy: u32,
     /// Held-out loss.
     pub loss: Sums,
     /// Accuracy.
@@ -114,7 +117,7 @@ impl Measure {
     /// Workers that said anything.
     #[must_use]
     pub const fn reports(&self) -> u32 {
-        self.evaluated + self.crashed + self.not_fetched
+        self.evaluated + self.healthy + self.crashed + self.not_fetched
     }
 
     /// Counts a failure.
@@ -222,7 +225,8 @@ fn quantile(probability: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Paired;
+    use packfed_protocol::Paired;
+
     use super::*;
 
     fn found(workers: u32, examples: u32, difference: f64, deviation: f64) -> Measure {

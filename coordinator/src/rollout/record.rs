@@ -1,11 +1,11 @@
 //! One rollout as it stands, and all that led there.
 
-use packfed_protocol::Timestamp;
+use packfed_protocol::{ReleaseRef, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::Judgement;
 use super::gate::Measure;
 use super::spec::{Spec, Stage};
-use super::{Judgement, ReleaseRef};
 
 /// One rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

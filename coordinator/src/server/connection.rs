@@ -37,11 +37,13 @@ pub(super) async fn serve(
     };
     drop(place);
     match quic::peer(&connection) {
-        Ok(peer) if peer == shared.own => operator::serve(&connection, &shared, &inbox).await,
-        Ok(worker) => {
-            let span = tracing::info_span!("connection", %worker);
-            serve_worker(&connection, worker, &shared, &inbox).instrument(span).await;
-        }
+        Ok(peer) => match shared.admins.get(&peer) {
+            Some(admin) => operator::serve(&connection, admin, &shared, &inbox).await,
+            None => {
+                let span = tracing::info_span!("connection", worker = %peer);
+                serve_worker(&connection, peer, &shared, &inbox).instrument(span).await;
+            }
+        },
         Err(error) => tracing::debug!(%address, %error, "no key"),
     }
     connection.close(CLOSED, b"closed");

@@ -1,4 +1,7 @@
-//! The operator's connection: whoever proves the coordinator's own key may ask how things are, and say who takes part.
+//! An operator's connection: whoever proves the coordinator's own key, or that of an admin, may ask and order what the
+//! role allows.
+
+use std::sync::Arc;
 
 use packfed_protocol::quic::ReadError;
 use packfed_protocol::{Frame, FrameType, Message, Refused, Rejection, RejectionCode, Request, Status};
@@ -7,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Arrival;
 use super::shared::Shared;
 use super::stream::{bad, read_body, read_header, write};
+use crate::admin::Admin;
 
 /// What the operator may say.
 enum Asked {
@@ -15,11 +19,16 @@ enum Asked {
 }
 
 /// Answers the operator until it leaves.
-pub(super) async fn serve(connection: &quinn::Connection, shared: &Shared, inbox: &mpsc::Sender<Arrival>) {
+pub(super) async fn serve(
+    connection: &quinn::Connection,
+    admin: &Arc<Admin>,
+    shared: &Shared,
+    inbox: &mpsc::Sender<Arrival>,
+) {
     let Ok((mut send, mut recv)) = connection.accept_bi().await else { return };
     loop {
         let answer = match asked(&mut recv, shared).await {
-            Ok(Some(asked)) => answer(asked, inbox).await,
+            Ok(Some(asked)) => answer(asked, admin, inbox).await,
             Ok(None) | Err(ReadError::Lost(_)) => return,
             Err(ReadError::BadFrame(rejection)) => Some(Err(rejection)),
         };
@@ -39,16 +48,16 @@ pub(super) async fn serve(connection: &quinn::Connection, shared: &Shared, inbox
 }
 
 /// What the owner says; `None` if it is gone.
-async fn answer(asked: Asked, inbox: &mpsc::Sender<Arrival>) -> Option<Result<String, Rejection>> {
+async fn answer(asked: Asked, admin: &Arc<Admin>, inbox: &mpsc::Sender<Arrival>) -> Option<Result<String, Rejection>> {
     match asked {
         Asked::Status => {
             let (report, answer) = oneshot::channel();
             inbox.send(Arrival::Status { report }).await.ok()?;
             answer.await.ok().map(Ok)
         }
-        Asked::Order(order) => {
+        Asked::Order(request) => {
             let (sender, answer) = oneshot::channel();
-            inbox.send(Arrival::Order { order: order.order, answer: sender }).await.ok()?;
+            inbox.send(Arrival::Order { by: Arc::clone(admin), request, answer: sender }).await.ok()?;
             answer.await.ok()
         }
     }

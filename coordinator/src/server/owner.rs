@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use packfed_protocol::{Digest, Message, Order, Rejection, RejectionCode, Timestamp, Verdict, WorkerId};
+use packfed_protocol::{Digest, Message, Rejection, ReleaseRef, Target, Timestamp, Verdict, WorkerId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::Stopwatch;
@@ -20,16 +20,19 @@ use super::control::Said;
 use super::metrics::Shown;
 use super::releases::Releases;
 use super::report::Report;
-use super::roster::{Roster, Row};
 use super::shared::Shared;
 use super::{Arrival, CLOSED, Sender, ServerError, now};
 use crate::aggregation::AggregationTask;
 use crate::audit::AuditLog;
 use crate::engine::Engine;
 use crate::event::{Effect, Event, Ticket, Write};
-use crate::registry::{FOREVER, Standing};
+use crate::picture::{PastRound, Picture, RELEASES_MAX, ROLLOUTS_MAX, Rollout, Seen};
 use crate::status::Status;
 use crate::store::Store;
+
+mod orders;
+
+use orders::Ordered;
 
 /// When the owner lets the server end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub(super) struct Owner {
     shared: Arc<Shared>,
     connected: BTreeMap<WorkerId, Connected>,
     verdicts: BTreeMap<Ticket, oneshot::Sender<Verdict>>,
+    /// Orders that the engine was given.
+    ordered: BTreeMap<Ticket, Ordered>,
     next_ticket: u64,
     pending: Pending,
     farewell: Option<Farewell>,
@@ -100,6 +105,8 @@ enum Answer {
     Send { worker: WorkerId, message: Box<Message> },
     Verdict { ticket: Ticket, verdict: Verdict },
     Aggregate(Box<AggregationTask>),
+    Ordered { ticket: Ticket, result: Result<u64, Rejection> },
+    Offer { worker: WorkerId, target: Option<ReleaseRef>, runs: Option<ReleaseRef> },
 }
 
 impl Pending {
@@ -109,6 +116,8 @@ impl Pending {
             Effect::Send { worker, message } => self.answers.push(Answer::Send { worker, message: Box::new(message) }),
             Effect::Verdict { ticket, verdict } => self.answers.push(Answer::Verdict { ticket, verdict }),
             Effect::Aggregate(task) => self.answers.push(Answer::Aggregate(task)),
+            Effect::Ordered { ticket, result } => self.answers.push(Answer::Ordered { ticket, result }),
+            Effect::Offer { worker, target, runs } => self.answers.push(Answer::Offer { worker, target, runs }),
             // See `Owner::wake`.
             Effect::Wake(_) => {}
         }
@@ -131,6 +140,7 @@ impl Owner {
             shared,
             connected: BTreeMap::new(),
             verdicts: BTreeMap::new(),
+            ordered: BTreeMap::new(),
             next_ticket: 0,
             pending: Pending::default(),
             farewell: None,
@@ -206,15 +216,14 @@ impl Owner {
             Arrival::Gone { from } => self.disconnect(from),
             Arrival::Said { from, said } if self.is_current(from) => self.give(match said {
                 Said::Enroll(enroll) => Event::Enroll { worker: from.worker, enroll },
-                Said::ReleaseState(_) => Event::Tick,
+                Said::ReleaseState(state) => Event::ReleaseState { worker: from.worker, state },
                 Said::CheckIn(check_in) => Event::CheckIn { worker: from.worker, check_in },
                 Said::Bad(rejection) => Event::BadMessage { worker: from.worker, rejection },
             }),
             // Said before its worker connected anew; the new connection speaks for itself.
             Arrival::Said { .. } => Ok(()),
             Arrival::Update { worker, update, verdict } => {
-                let ticket = Ticket(self.next_ticket);
-                self.next_ticket += 1;
+                let ticket = self.ticket();
                 self.verdicts.insert(ticket, verdict);
                 self.give(match update {
                     Ok(update) => Event::Update { ticket, update },
@@ -228,42 +237,57 @@ impl Owner {
                 let _ = report.send(Report::serving(self.engine.status(), &self.shared.traffic).to_json());
                 Ok(())
             }
-            Arrival::Order { order, answer } => {
-                let result = self.order(order)?;
-                let _ = answer.send(result);
-                Ok(())
+            Arrival::Order { by, request, answer } => self.request(&by, *request, answer),
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
+    }
+
+    /// What a worker is told to run; the body of a release is held ready. A release that is not whole on the shelf is
+    /// told to nobody.
+    fn offer(&mut self, target: Option<ReleaseRef>, runs: Option<ReleaseRef>) -> Option<Target> {
+        let Some(release) = target else { return Some(Target::Base) };
+        match self.releases.offer(release, runs) {
+            Ok(offered) => {
+                self.shared.bodies.keep(&offered.body, now());
+                Some(offered.target)
+            }
+            Err(error) => {
+                tracing::error!(release = release.number, %error, "a release cannot be given out");
+                None
             }
         }
     }
 
-    /// Does what the operator orders; what is answered is stored.
-    fn order(&mut self, order: Order) -> Result<Result<String, Rejection>, ServerError> {
-        let (worker, standing) = match order {
-            Order::List(after) => {
-                self.settle()?;
-                let connected = |worker: &WorkerId| self.connected.contains_key(worker);
-                return Ok(Ok(Roster::page(self.engine.registry().members(), after, now(), connected).to_json()));
-            }
-            Order::Release { version, notes } => {
-                self.settle()?;
-                return Ok(self.release(version.map(|version| version.0), notes));
-            }
-            Order::Admit(worker) => (worker, Standing::Admitted),
-            _ => return Ok(Err(Rejection::new(RejectionCode::NotPossible, "not yet".to_owned()))),
-            Order::Suspend(worker) => (worker, Standing::Suspended(FOREVER)),
-            Order::Revoke(worker) => (worker, Standing::Revoked),
+    /// Everything at once.
+    pub(super) fn picture(&self) -> Picture {
+        let (status, bytes) = (self.engine.status(), self.shared.traffic.bytes());
+        let layers = &self.engine.plan().raw().layers;
+        let seen = Seen {
+            now: now(),
+            status: &status,
+            registry: self.engine.registry(),
+            connected: self.connected.len(),
+            bytes_up: bytes.bytes_up,
+            bytes_down: bytes.bytes_down,
+            dense_bytes: layers.iter().map(|layer| 4 * (layer.rows * layer.cols) as u64).sum(),
         };
-        let connected = self.connected.contains_key(&worker);
-        self.give(Event::Stand { worker, standing })?;
-        self.settle()?;
-        let member = self.engine.registry().members().get(&worker);
-        let row = member.map(|member| Row::of(&worker, member, now(), connected).to_json());
-        Ok(row.ok_or_else(|| Rejection::new(RejectionCode::UnknownWorker, format!("no worker has key {worker}"))))
-    }
-
-    fn release(&self, version: Option<u64>, notes: String) -> Result<String, Rejection> {
-        let made = self.releases.make(&self.engine, version, notes, now());
-        made.map_err(|why| Rejection::new(RejectionCode::Malformed, why.to_string()))
+        let past = self.engine.past().values().map(PastRound::of).collect();
+        let records = self.engine.rollouts().records().values().rev().take(ROLLOUTS_MAX);
+        // What is wrong with the shelf is told to whoever asks for releases.
+        let mut releases = self.releases.list().unwrap_or_default();
+        releases.truncate(RELEASES_MAX);
+        Picture {
+            paused: status.paused,
+            history: past,
+            rollouts: records.map(Rollout::of).collect(),
+            releases,
+            ..Picture::of(seen)
+        }
     }
 
     /// A worker's newest connection is the one that counts. What was meant for an older one goes there first.
@@ -353,6 +377,15 @@ impl Owner {
                 None
             }
             Answer::Aggregate(task) => Some(task.answer(&*self.store)),
+            Answer::Ordered { ticket, result } => {
+                self.answer_order(ticket, result);
+                None
+            }
+            Answer::Offer { worker, target, runs } => {
+                let target = self.offer(target, runs)?;
+                let message = Box::new(Message::Target(target));
+                self.send(worker, message).map(|worker| Event::Disconnected { worker })
+            }
         }
     }
 
@@ -360,7 +393,7 @@ impl Owner {
         match write {
             Write::Enroll { worker, .. } => self.tell_admitted(worker),
             Write::Members(entries) => entries.iter().for_each(|(worker, _)| self.tell_admitted(worker)),
-            Write::Open(_) | Write::Accept { .. } | Write::Abandon { .. } | Write::Commit(_) => {}
+            Write::Open(_) | Write::Accept { .. } | Write::Abandon { .. } | Write::Commit(_) | Write::Note(_) => {}
         }
     }
 
@@ -388,7 +421,12 @@ impl Owner {
 fn journal_bytes(write: &Write) -> usize {
     match write {
         Write::Accept { frame, .. } => frame.bytes(),
-        Write::Enroll { .. } | Write::Members(_) | Write::Open(_) | Write::Abandon { .. } | Write::Commit(_) => 0,
+        Write::Enroll { .. }
+        | Write::Members(_)
+        | Write::Open(_)
+        | Write::Abandon { .. }
+        | Write::Commit(_)
+        | Write::Note(_) => 0,
     }
 }
 

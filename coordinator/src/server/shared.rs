@@ -1,9 +1,11 @@
 //! What every connection task knows.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use packfed_protocol::{CoordinatorId, Limits, Rejection, RejectionCode, UpdateHeader};
+use packfed_protocol::{CoordinatorId, Limits, Rejection, RejectionCode, UpdateHeader, WorkerId};
 use tokio::sync::{Semaphore, watch};
 
 use super::bodies::Bodies;
@@ -11,6 +13,7 @@ use super::metrics::Metrics;
 use super::partials::Partials;
 use super::strangers::Strangers;
 use super::traffic::Traffic;
+use crate::admin::{Admin, Role};
 use crate::config::ShellLimits;
 use crate::plan::RunPlan;
 
@@ -20,6 +23,8 @@ pub(super) type Admission = watch::Receiver<Result<(), Rejection>>;
 pub(super) struct Shared {
     /// The coordinator's own key: who proves it is the operator.
     pub(super) own: CoordinatorId,
+    /// Who may ask and order, the coordinator's own key included.
+    pub(super) admins: BTreeMap<WorkerId, Arc<Admin>>,
     pub(super) limits: Limits,
     /// How long a peer may take for one frame or one piece of a payload, either way.
     pub(super) frame_time: Duration,
@@ -41,11 +46,22 @@ pub(super) struct Shared {
     connections: AtomicU64,
 }
 
+/// What the audit log calls whoever has the coordinator's own key.
+const OWNER: &str = "owner";
+
 impl Shared {
-    pub(super) fn new(own: CoordinatorId, plan: &RunPlan, limits: &ShellLimits, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        own: CoordinatorId,
+        admins: &[Admin],
+        plan: &RunPlan,
+        limits: &ShellLimits,
+        metrics: Metrics,
+    ) -> Self {
+        let owner = Admin { name: OWNER.to_owned(), key: own, role: Role::Owner };
         let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         Self {
             own,
+            admins: admins.iter().chain([&owner]).map(|admin| (admin.key, Arc::new(admin.clone()))).collect(),
             limits: Limits { control_bytes_max: CONTROL_BYTES_MAX },
             frame_time: Duration::from_millis(limits.update_timeout_ms),
             bytes_per_second_min: limits.bytes_per_second_min,

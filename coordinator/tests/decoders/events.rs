@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use packfed_codec::{LayerSpec, Profile, Seed};
 use packfed_coordinator::aggregation::Aggregation;
+use packfed_coordinator::change::Change;
 use packfed_coordinator::eligibility::Eligibility;
 use packfed_coordinator::engine::Engine;
 use packfed_coordinator::event::{Effect, Event, OpenRound, Ticket, Write};
@@ -169,7 +170,8 @@ impl<S: Store> Play<S> {
                     1 => Standing::Revoked,
                     _ => Standing::Admitted,
                 };
-                self.give(Event::Stand { worker: id, standing });
+                let change = Box::new(Change::Stand { worker: id, standing });
+                self.give(Event::Ordered { ticket: Ticket(0), by: "ann".to_owned(), why: String::new(), change });
             }
             _ => {
                 let enroll = Enroll { token: Token([argument; 16]), name: "late".to_owned() };
@@ -248,7 +250,11 @@ impl<S: Store> Play<S> {
                     }] += 1;
                 }
                 // The mean is in the engine's own hands.
-                Effect::Aggregate(_) | Effect::Send { .. } | Effect::Wake(_) => {}
+                Effect::Aggregate(_)
+                | Effect::Send { .. }
+                | Effect::Ordered { .. }
+                | Effect::Offer { .. }
+                | Effect::Wake(_) => {}
             }
         }
         let counters = self.engine.counters();
@@ -280,6 +286,7 @@ impl<S: Store> Play<S> {
                 assert!(self.journal.insert(Digest::of(&frame.to_vec())), "an update is accepted once");
             }
             Write::Abandon { round } => assert_eq!(self.open.take().map(|open| open.round), Some(*round)),
+            Write::Note(_) => {}
             Write::Commit(commit) => {
                 assert_eq!(self.open.take().map(|open| open.round), Some(commit.round));
                 assert!(self.journal.len() >= plan().raw().reporting.min as usize);

@@ -1,6 +1,7 @@
 //! Who is let in, who is answered, and what happens when the store is not.
 
 use packfed_coordinator::event::{Stored, Write};
+use packfed_coordinator::ledger::Ledger;
 use packfed_coordinator::memory_store::MemoryStore;
 use packfed_coordinator::plan::RunPlan;
 use packfed_coordinator::registry::Registry;
@@ -145,6 +146,10 @@ impl Store for FullDisk {
 
     fn registry(&self) -> Result<Registry, StoreError> {
         self.0.registry()
+    }
+
+    fn ledger(&self) -> Result<Ledger, StoreError> {
+        self.0.ledger()
     }
 
     fn load(&self, plan: &RunPlan) -> Result<Option<Stored>, StoreError> {

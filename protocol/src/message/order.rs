@@ -142,6 +142,26 @@ pub struct Settings {
     pub over_selection: Option<u32>,
 }
 
+impl Settings {
+    /// These, and what `later` says otherwise.
+    #[must_use]
+    pub fn and(&self, later: &Settings) -> Settings {
+        Settings {
+            rounds: later.rounds.or(self.rounds),
+            steps: later.steps.or(self.steps),
+            batch: later.batch.or(self.batch),
+            learning_rate: later.learning_rate.or(self.learning_rate),
+            selection_goal: later.selection_goal.or(self.selection_goal),
+            selection_min: later.selection_min.or(self.selection_min),
+            selection_timeout_ms: later.selection_timeout_ms.or(self.selection_timeout_ms),
+            reporting_goal: later.reporting_goal.or(self.reporting_goal),
+            reporting_min: later.reporting_min.or(self.reporting_min),
+            reporting_timeout_ms: later.reporting_timeout_ms.or(self.reporting_timeout_ms),
+            over_selection: later.over_selection.or(self.over_selection),
+        }
+    }
+}
+
 /// Bytes of a reason.
 pub const WHY_BYTES_MAX: usize = 1024;
 /// Labels in one order, and of one worker.

@@ -253,6 +253,8 @@ impl World {
                     next = Some(task.answer(store));
                     self.say(format_args!("coordinator aggregates round {} by {:?}", task.round, task.rule));
                 }
+                // No operator and no release is in these scenarios.
+                Effect::Ordered { .. } | Effect::Offer { .. } => {}
                 // The alarm is set anew below, from the engine's own deadline.
                 Effect::Wake(_) => {}
             }
@@ -293,7 +295,7 @@ impl World {
                 self.counts.commits += 1;
                 self.counts.commits_after_faults += u64::from(self.healed);
             }
-            Write::Enroll { .. } | Write::Members(_) | Write::Accept { .. } => {}
+            Write::Enroll { .. } | Write::Members(_) | Write::Accept { .. } | Write::Note(_) => {}
         }
         self.see(&Seen::Durable(write));
     }
@@ -355,7 +357,7 @@ fn holds(stored: &Stored, write: &Write) -> bool {
         Write::Abandon { round } => open(*round).is_none(),
         Write::Commit(commit) => stored.head.version == commit.head.version,
         // Everybody is enrolled from the start, and what is known of them beyond a round is not looked at.
-        Write::Enroll { .. } | Write::Members(_) => false,
+        Write::Enroll { .. } | Write::Members(_) | Write::Note(_) => false,
     }
 }
 
@@ -387,6 +389,7 @@ fn brief_write(write: &Write) -> String {
         }
         Write::Enroll { worker, .. } => format!("enroll {worker}"),
         Write::Members(entries) => format!("what is known of {} workers", entries.len()),
+        Write::Note(note) => format!("{note:?}"),
     }
 }
 

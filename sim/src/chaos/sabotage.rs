@@ -4,6 +4,7 @@
 //! nothing of what ships is changed.
 
 use packfed_coordinator::event::{Effect, Stored, Write};
+use packfed_coordinator::ledger::Ledger;
 use packfed_coordinator::plan::RunPlan;
 use packfed_coordinator::registry::Registry;
 use packfed_coordinator::store::{Store, StoreError};
@@ -106,6 +107,10 @@ impl Store for RottenJournal<'_> {
 
     fn registry(&self) -> Result<Registry, StoreError> {
         self.0.registry()
+    }
+
+    fn ledger(&self) -> Result<Ledger, StoreError> {
+        self.0.ledger()
     }
 
     fn load(&self, plan: &RunPlan) -> Result<Option<Stored>, StoreError> {

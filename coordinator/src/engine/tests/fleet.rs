@@ -13,8 +13,10 @@ use packfed_protocol::{
     Signed, Timestamp, UpdateHeader, Verdict, Verified, Version, WorkerId,
 };
 
+use crate::change::Change;
 use crate::engine::Engine;
 use crate::event::{Effect, Event, OpenRound, Stored, Ticket, Write};
+use crate::ledger::Note;
 use crate::memory_store::MemoryStore;
 use crate::plan::{Phase, RawPlan, RunPlan, tests::raw};
 use crate::registry::{FOREVER, Member, Registry, Standing};
@@ -95,6 +97,7 @@ impl Fleet {
         }
         let effects = self.engine.handle(event, self.now);
         let mut lines: Vec<String> = effects.iter().map(|effect| self.carry_out(effect)).collect();
+        lines.retain(|line| !line.is_empty());
         assert_eq!(self.disk.journalled, self.disk.acknowledged, "a stored update has its verdict");
         assert_eq!(self.engine.head().version(), self.disk.stored.head.version, "a version is a stored commit");
         self.check_counters();
@@ -227,6 +230,17 @@ impl Fleet {
         self.workers[i].identity.id()
     }
 
+    /// Gives a worker another standing.
+    pub(super) fn stand(&mut self, worker: WorkerId, standing: Standing) -> Vec<String> {
+        self.order(Change::Stand { worker, standing })
+    }
+
+    /// Gives an operator's order.
+    pub(super) fn order(&mut self, change: Change) -> Vec<String> {
+        let (by, why) = ("ann".to_owned(), "a test".to_owned());
+        self.handle(Event::Ordered { ticket: Ticket(u64::MAX), by, why, change: Box::new(change) })
+    }
+
     /// The cohort of the open round.
     pub(super) fn drawn(&self) -> Vec<usize> {
         self.disk.stored.open.iter().flat_map(|(open, _)| &open.cohort).map(|id| self.number(id)).collect()
@@ -266,6 +280,12 @@ impl Fleet {
                 self.take_verdict(verdict)
             }
             Effect::Aggregate(task) => format!("aggregate {} of {}", task.updates.len(), task.round.0),
+            // What an order comes to is looked at where one is given.
+            Effect::Ordered { .. } => String::new(),
+            Effect::Offer { worker, target, .. } => {
+                let target = target.map_or("base".to_owned(), |target| format!("release {}", target.number));
+                format!("offer {} {target}", self.number(worker))
+            }
             Effect::Wake(at) => {
                 assert!(*at > self.now, "woken in the future");
                 format!("wake {}", at.0)
@@ -284,6 +304,9 @@ impl Fleet {
             Write::Accept { round, worker, .. } => format!("store accept {} into {round}", self.number(worker)),
             Write::Abandon { round } => format!("store abandon {round}"),
             Write::Commit(commit) => format!("store commit {} as version {}", commit.round, commit.head.version),
+            // Every round that is over has one.
+            Write::Note(Note::Past(_)) => String::new(),
+            Write::Note(note) => format!("store {note:?}"),
         }
     }
 
@@ -372,7 +395,7 @@ impl Disk {
         self.journal.write(write).unwrap();
         let stored = &mut self.stored;
         match write {
-            Write::Enroll { .. } | Write::Members(_) => {}
+            Write::Enroll { .. } | Write::Members(_) | Write::Note(_) => {}
             Write::Open(open) => {
                 if let Some((known, _)) = stored.open.iter_mut().find(|(known, _)| known.round == open.round) {
                     let left = |worker| known.cohort.contains(worker);

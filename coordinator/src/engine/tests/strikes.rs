@@ -43,7 +43,7 @@ fn a_round_goes_on_without_a_worker_that_is_revoked() {
     fleet.report(0);
     fleet.report(2);
     let worker = fleet.id(1);
-    let said = fleet.handle(Event::Stand { worker, standing: Standing::Revoked });
+    let said = fleet.stand(worker, Standing::Revoked);
     let revoked = ["store members 1", "store open 1", "send 1 refused revoked"];
     assert_eq!(said[..3], revoked);
     assert_eq!(said[3..], ["store commit 1 as version 1", "wake 1000"], "all that are left have reported");
@@ -54,7 +54,7 @@ fn what_a_revoked_worker_has_reported_counts() {
     let mut fleet = opened();
     fleet.report(1);
     let worker = fleet.id(1);
-    let said = fleet.handle(Event::Stand { worker, standing: Standing::Revoked });
+    let said = fleet.stand(worker, Standing::Revoked);
     assert_eq!(said, ["store members 1", "send 1 refused revoked"]);
     fleet.report(0);
     fleet.report(2);
@@ -68,7 +68,7 @@ fn a_round_that_too_few_are_left_in_is_abandoned_at_once() {
     let mut said = Vec::new();
     for i in [1, 2] {
         let worker = fleet.id(i);
-        said = fleet.handle(Event::Stand { worker, standing: Standing::Revoked });
+        said = fleet.stand(worker, Standing::Revoked);
     }
     assert_eq!(said[3..], ["store abandon 1", "wake 1000"]);
 }
@@ -113,7 +113,7 @@ fn the_operators_word_holds_until_the_next() {
     fleet.check_in_all([0, 1]);
     let stand = |fleet: &mut Fleet, i: usize, standing| {
         let worker = fleet.id(i);
-        fleet.handle(Event::Stand { worker, standing })
+        fleet.stand(worker, standing)
     };
     let revoked = ["store members 0", "send 0 refused revoked"];
     assert_eq!(stand(&mut fleet, 0, Standing::Revoked), revoked);

@@ -44,6 +44,10 @@ impl Store for Recorder {
         self.inner.registry()
     }
 
+    fn ledger(&self) -> Result<Ledger, StoreError> {
+        self.inner.ledger()
+    }
+
     fn load(&self, plan: &RunPlan) -> Result<Option<Stored>, StoreError> {
         self.inner.load(plan)
     }

@@ -8,6 +8,7 @@ use super::super::metrics::Metrics;
 use super::*;
 use crate::config::ShellLimits;
 use crate::event::Stored;
+use crate::ledger::Ledger;
 use crate::plan::RunPlan;
 use crate::plan::tests::raw;
 use crate::redb_store::tests::{plan, registry, update, worker};
@@ -43,6 +44,10 @@ impl Store for Groups {
         Ok(registry())
     }
 
+    fn ledger(&self) -> Result<Ledger, StoreError> {
+        Ok(Ledger::default())
+    }
+
     fn load(&self, _: &RunPlan) -> Result<Option<Stored>, StoreError> {
         Ok(None)
     }
@@ -65,7 +70,7 @@ async fn owned(groups_max: usize) -> (Result<Status, ServerError>, Vec<usize>, V
         engine.handle(Event::CheckIn { worker: worker(n).id(), check_in }, now());
     }
     let store = Groups { sizes: Arc::default(), groups_max };
-    let shared = Arc::new(Shared::new(worker(9).id(), &plan(), &ShellLimits::default(), Metrics::new(false)));
+    let shared = Arc::new(Shared::new(worker(9).id(), &[], &plan(), &ShellLimits::default(), Metrics::new(false)));
     let releases = Releases::new(worker(9), std::path::Path::new("nowhere"));
     let owner = Owner::new(engine, Box::new(store.clone()), None, releases, shared);
 

@@ -84,7 +84,7 @@ impl Invariant for CommitHasEnough {
                 self.journal.retain(|(of, _), _| of != round);
                 Ok(())
             }
-            Write::Enroll { .. } | Write::Members(_) => Ok(()),
+            Write::Enroll { .. } | Write::Members(_) | Write::Note(_) => Ok(()),
         }
     }
 }

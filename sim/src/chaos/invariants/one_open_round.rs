@@ -83,7 +83,7 @@ impl Invariant for OneOpenRound {
             Seen::Durable(Write::Abandon { round }) => self.abandoned(*round),
             Seen::Durable(Write::Commit(commit)) => self.committed(commit),
             Seen::Started { stored: Some(stored), .. } => self.started(stored),
-            Seen::Durable(Write::Enroll { .. } | Write::Members(_) | Write::Accept { .. })
+            Seen::Durable(Write::Enroll { .. } | Write::Members(_) | Write::Accept { .. } | Write::Note(_))
             | Seen::Started { stored: None, .. }
             | Seen::CannotStart { .. }
             | Seen::Died
