@@ -15,7 +15,6 @@ impl Engine {
     /// Holds a worker that has no assignment, if it may be drawn and there is room.
     pub(super) fn hold(&mut self, worker: WorkerId, check_in: &CheckIn, now: Timestamp, effects: &mut Vec<Effect>) {
         if let Err((why, not_before)) = self.may_be_held(&worker, check_in, now) {
-            self.idle.remove(&worker);
             return self.send_away(worker, why, not_before, now, effects);
         }
         self.send_plan(worker, check_in, effects);
@@ -65,6 +64,8 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) {
         self.counters.refusal(why.code);
+        // A clock that was set back may bring a suspension back on who is held.
+        self.idle.remove(&worker);
         let (raw, fleet) = (self.plan.raw(), self.registry.fleet());
         let after_ms = raw.pace.moment(&raw.seed, &worker, fleet, not_before).since(now);
         let again_ms = raw.pace.again_ms(&raw.seed, &worker, fleet, not_before);

@@ -3,8 +3,10 @@
 mod anything;
 mod buffered;
 mod fleet;
+mod orders;
 mod pace;
 mod rejections;
+mod releases;
 mod replicas;
 mod reporting;
 mod restart;

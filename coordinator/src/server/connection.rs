@@ -7,6 +7,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use packfed_protocol::quic::{self, ReadError};
 use packfed_protocol::{Frame, Message, Offer, Rejection, RejectionCode, WorkerId};
@@ -174,6 +175,8 @@ async fn speak(mut send: quinn::SendStream, mut messages: mpsc::Receiver<Box<Mes
     let _ = send.finish();
     // Closing at once would drop what is on its way.
     let _ = tokio::time::timeout(shared.frame_time, send.stopped()).await;
+    // A release that it was told of just before is fetched to its end.
+    while tokio::time::timeout(LINGER, connection.closed()).await.is_err() && peer.fetches() {}
     connection.close(CLOSED, b"nothing more to say");
 }
 
@@ -197,5 +200,7 @@ async fn outstay(peer: &Peer, shared: &Shared) {
     tracing::info!("not admitted in time");
 }
 
+/// How long a worker that is sent away may take to ask for a release that it was told of.
+const LINGER: Duration = Duration::from_secs(1);
 /// Streams of one worker that are served at once: an update and a catch-up.
 const STREAMS_MAX: usize = 2;

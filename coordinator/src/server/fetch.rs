@@ -9,6 +9,7 @@ use super::stream::{Written, write, write_payload};
 
 /// Sends the rest of a payload; a worker that does not keep up is sent away.
 pub(super) async fn give(mut send: quinn::SendStream, fetch: Fetch, peer: &Peer, shared: &Shared) {
+    let _fetching = peer.fetching();
     let Fetch { payload, offset } = fetch;
     let rest = match found(fetch, peer, shared) {
         Ok(body) => body.rest(offset),

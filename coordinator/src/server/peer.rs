@@ -15,11 +15,29 @@ pub(super) struct Peer {
     /// The catch-up that it was told of and has not asked for.
     told: Mutex<Option<Payload>>,
     rejections: AtomicU32,
+    /// Payloads that it fetches now.
+    fetching: AtomicU32,
+}
+
+/// A payload that is being fetched. The count stands for itself: whoever reads it looks again.
+pub(super) struct Fetching<'a>(&'a AtomicU32);
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Peer {
     pub(super) fn new(from: Sender, connection: quinn::Connection, admission: Admission) -> Self {
-        Self { from, connection, admission, told: Mutex::default(), rejections: AtomicU32::new(0) }
+        Self {
+            from,
+            connection,
+            admission,
+            told: Mutex::default(),
+            rejections: AtomicU32::new(0),
+            fetching: AtomicU32::new(0),
+        }
     }
 
     pub(super) fn worker(&self) -> WorkerId {
@@ -42,6 +60,17 @@ impl Peer {
         // Whatever it asks for, it has heard: what it does not want is not held for it.
         let told = self.told().take();
         told.filter(|body| body.id().digest == digest).or_else(|| shared.bodies.find(digest, now()))
+    }
+
+    /// Notes that a payload is being fetched, for as long as the guard lives.
+    pub(super) fn fetching(&self) -> Fetching<'_> {
+        self.fetching.fetch_add(1, Ordering::Relaxed);
+        Fetching(&self.fetching)
+    }
+
+    /// Whether it fetches something now.
+    pub(super) fn fetches(&self) -> bool {
+        self.fetching.load(Ordering::Relaxed) > 0
     }
 
     /// Counts something that was refused; a peer that goes on like that is sent away.

@@ -32,6 +32,8 @@ pub(super) struct Fleet {
     pub(super) answers: bool,
     /// Outcomes since the engine last started: arrived, accepted, rejected, discarded.
     outcomes: [u64; 4],
+    /// What became of the last order.
+    answered: Option<Result<u64, Rejection>>,
 }
 
 /// One worker; its number in the fleet is its rank by key.
@@ -82,7 +84,15 @@ impl Fleet {
             workers[..admitted as usize].iter().map(|w| (w.identity.id(), standing(Standing::Admitted))).collect();
         members.insert(workers[admitted as usize].identity.id(), standing(Standing::Suspended(FOREVER)));
         let engine = Engine::new(plan, Registry::new(members, BTreeSet::new()), Timestamp(0));
-        Self { disk: Disk::new(&engine), engine, now: Timestamp(0), workers, answers: true, outcomes: [0; 4] }
+        Self {
+            disk: Disk::new(&engine),
+            engine,
+            now: Timestamp(0),
+            workers,
+            answers: true,
+            outcomes: [0; 4],
+            answered: None,
+        }
     }
 
     /// The number of the worker that is suspended; the one after it is unknown.
@@ -241,6 +251,12 @@ impl Fleet {
         self.handle(Event::Ordered { ticket: Ticket(u64::MAX), by, why, change: Box::new(change) })
     }
 
+    /// Gives an order, and says what became of it.
+    pub(super) fn done(&mut self, change: Change) -> Result<u64, Rejection> {
+        self.order(change);
+        self.answered.take().expect("every order is answered")
+    }
+
     /// The cohort of the open round.
     pub(super) fn drawn(&self) -> Vec<usize> {
         self.disk.stored.open.iter().flat_map(|(open, _)| &open.cohort).map(|id| self.number(id)).collect()
@@ -281,7 +297,10 @@ impl Fleet {
             }
             Effect::Aggregate(task) => format!("aggregate {} of {}", task.updates.len(), task.round.0),
             // What an order comes to is looked at where one is given.
-            Effect::Ordered { .. } => String::new(),
+            Effect::Ordered { result, .. } => {
+                self.answered = Some(result.clone());
+                String::new()
+            }
             Effect::Offer { worker, target, .. } => {
                 let target = target.map_or("base".to_owned(), |target| format!("release {}", target.number));
                 format!("offer {} {target}", self.number(worker))
@@ -387,7 +406,8 @@ impl Disk {
             last: None,
         };
         let buffered = engine.plan().raw().buffered.is_some();
-        let (journal, accepted) = (MemoryStore::default(), BTreeSet::new());
+        let (mut journal, accepted) = (MemoryStore::default(), BTreeSet::new());
+        journal.claim(engine.plan()).unwrap();
         Self { stored, journal, accepted, buffered, journalled: 0, acknowledged: 0 }
     }
 
