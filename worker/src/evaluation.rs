@@ -56,6 +56,19 @@ pub enum Unhealthy {
 }
 
 impl Found {
+    /// Without the model before; an example whose loss is no number stands for all.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        match self {
+            Self::Healthy(score) => Self::Healthy(score),
+            Self::HeldOut(pairs) => {
+                let scores = || pairs.iter().map(|[_, after]| *after);
+                let nothing = Score { loss: 0.0, right: 0.0, ms: 0.0 };
+                Self::Healthy(scores().find(|score| !score.loss.is_finite()).or(scores().next()).unwrap_or(nothing))
+            }
+        }
+    }
+
     /// What is reported, if the model after is in good health: its losses are numbers, and their mean is not more than
     /// `loss_increase_max` above that of the model before.
     ///

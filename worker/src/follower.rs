@@ -511,8 +511,8 @@ impl Follower {
             Phase::Evaluating(work, held) => (work, held),
             other => return self.phase = other,
         };
-        let healthy = result
-            .and_then(|found| found.outcome(self.loss_increase_max).map_err(|unhealthy| unhealthy.to_string()));
+        let healthy =
+            result.and_then(|found| found.outcome(self.loss_increase_max).map_err(|unhealthy| unhealthy.to_string()));
         match healthy {
             Ok(outcome) => self.save(self.standing.swapped(held, outcome), Then::Say, effects),
             Err(why) => self.failed(work.release, Failure::Crash, why, effects),

@@ -99,6 +99,12 @@ impl<D: Disk> Releases<D> {
         Self { folder, pinned, disk, writing: Mutex::new(()) }
     }
 
+    /// Whose releases lie there.
+    #[must_use]
+    pub const fn pinned(&self) -> &Pinned {
+        &self.pinned
+    }
+
     /// Makes the folder ready, and says what runs: everything that is named was read and verified, everything else is
     /// removed.
     ///

@@ -81,9 +81,7 @@ impl Standing {
 
     /// Whether a release was tried and failed.
     pub(super) fn has_failed(&self, release: ReleaseRef) -> bool {
-        self.tried.is_some_and(|tried| {
-            tried.release == release && matches!(tried.outcome, ReleaseOutcome::Failed(_))
-        })
+        self.tried.is_some_and(|tried| tried.release == release && matches!(tried.outcome, ReleaseOutcome::Failed(_)))
     }
 
     /// Without what is being tried.

@@ -102,7 +102,11 @@ mod tests {
         lanes(&file, BASE);
         let unfit = |_: &Arc<Layout>| Err("there is no matrix a".to_owned());
         let lost = keep_or_set_aside(&file, BASE, &unfit, 3).unwrap();
-        assert_eq!(lost, Lanes::SetAside(folder.path().join("personal.packfed.set-aside-3-2")), "nothing is overwritten");
+        assert_eq!(
+            lost,
+            Lanes::SetAside(folder.path().join("personal.packfed.set-aside-3-2")),
+            "nothing is overwritten"
+        );
         fs::write(&file, "no adapter").unwrap();
         assert!(matches!(keep_or_set_aside(&file, BASE, &fits, 4).unwrap(), Lanes::SetAside(_)));
     }
