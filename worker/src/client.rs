@@ -126,7 +126,7 @@ pub struct Part {
 }
 
 /// What is done with a finished run.
-pub type Finish<'a> = dyn FnMut(Ended) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+pub type Finish<'a> = dyn FnMut(Ended) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'a;
 
 /// Takes part in a run until it is finished, reconnecting as often as it takes; trains on `machine`, whose state is
 /// what `conditions` say. `finish` is given the end. Who follows releases goes on with that until `shutdown` ends.

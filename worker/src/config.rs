@@ -337,7 +337,7 @@ mod tests {
     fn the_examples_table_of_releases_is_one() {
         let example = include_str!("../worker.example.toml");
         let table = example.split_once("# [releases]").unwrap().1;
-        let lines = table.lines().take_while(|line| !line.is_empty()).map(|line| line.trim_start_matches("# "));
+        let lines = table.lines().skip(1).take_while(|line| !line.is_empty()).map(|line| line.trim_start_matches("# "));
         let releases: ReleasesConfig = toml::from_str(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         assert_eq!(releases, ReleasesConfig { folder: "releases".into(), loss_increase_max: Some(0.5) });
         assert_eq!(
@@ -355,9 +355,9 @@ mod tests {
             std::fs::write(&path, include_str!("../worker.example.toml").replace(from, to)).unwrap();
             WorkerConfig::load(&path).unwrap_err().to_string()
         };
-        let said = error("[data]", "[data]\nheld_out = 1.0");
+        let said = error("held_out = 0.0", "held_out = 1.0");
         assert!(said.ends_with("data.held_out is 1, allowed is 0 to below 1"), "{said}");
-        let said = error("[data]", "[releases]\nloss_increase_max = -1\n[data]");
+        let said = error("\n[data]", "\n[releases]\nloss_increase_max = -1.0\n[data]");
         assert!(said.ends_with("releases.loss_increase_max is -1, allowed is 0 and more"), "{said}");
     }
 

@@ -13,11 +13,11 @@ const RUN: RunId = RunId([7; 16]);
 const BASE: Digest = Digest([9; 32]);
 const NOW: Timestamp = Timestamp(1_000);
 
-fn coordinator() -> Identity {
+pub(crate) fn coordinator() -> Identity {
     Identity::from_seed([5; 32])
 }
 
-fn pinned() -> Pinned {
+pub(crate) fn pinned() -> Pinned {
     Pinned { coordinator: coordinator().id(), run: RUN, base: BASE }
 }
 
@@ -27,7 +27,7 @@ fn layout() -> Arc<Layout> {
 }
 
 /// The model of a release: its number in the first lane.
-fn adapter(number: u64) -> Adapter {
+pub(crate) fn adapter(number: u64) -> Adapter {
     let mut bytes = State::zero(layout()).to_bytes();
     bytes[..8].copy_from_slice(&number.to_le_bytes());
     let state = State::from_bytes(layout(), &bytes).unwrap();
@@ -35,11 +35,11 @@ fn adapter(number: u64) -> Adapter {
     Adapter::new(BaseDigest(BASE.0), Seed::from_number(1), state, metrics).unwrap()
 }
 
-fn payload(number: u64) -> Payload {
+pub(crate) fn payload(number: u64) -> Payload {
     Payload::new(adapter(number).to_bytes())
 }
 
-fn manifest(number: u64) -> Manifest {
+pub(crate) fn manifest(number: u64) -> Manifest {
     let adapter = adapter(number);
     Manifest {
         number,
@@ -55,7 +55,7 @@ fn manifest(number: u64) -> Manifest {
     }
 }
 
-fn held(number: u64) -> Held {
+pub(crate) fn held(number: u64) -> Held {
     Held::of(&manifest(number))
 }
 
@@ -271,7 +271,7 @@ fn what_was_fetched_is_refused_where_it_is_not_what_was_signed() {
         let difference = encode_catch_up(adapter(2).state(), adapter(4).state());
         error(&lie, &difference, Some(&adapter(2)))
     };
-    let found = with(|lie| drop(lie.metrics.insert("accuracy".to_owned(), 0.6)));
+    let found = with(|lie| lie.metrics.clear());
     assert!(found.starts_with("the adapter of release 4 is "), "{found}");
     let mut follower = running(3, 2);
     tell(&mut follower, target(4));
