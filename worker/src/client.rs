@@ -261,13 +261,13 @@ impl<T: LocalTask + Clone + 'static> Owner<T> {
             }
             ending = match self.happened(input) {
                 None => None,
-                Some(Happened::ToSession(event)) => self.to_session(event).await,
+                Some(Happened::ToSession(event)) => self.tell_session(event).await,
                 Some(Happened::ToFollower(event)) => {
                     self.follow(event).await;
                     None
                 }
                 Some(Happened::Told(message, event)) => {
-                    let ending = self.to_session(Event::Message(message)).await;
+                    let ending = self.tell_session(Event::Message(message)).await;
                     self.follow(event).await;
                     ending
                 }
@@ -276,7 +276,7 @@ impl<T: LocalTask + Clone + 'static> Owner<T> {
     }
 
     /// Gives the session an event; the follower hears what concerns it as well.
-    async fn to_session(&mut self, event: Event) -> Option<Ending> {
+    async fn tell_session(&mut self, event: Event) -> Option<Ending> {
         let also = match &event {
             Event::Connected => Some(follower::Event::Connected),
             Event::Disconnected => Some(follower::Event::Disconnected),

@@ -251,17 +251,17 @@ impl<D: Disk> Releases<D> {
             named.insert(self.manifest_path(held.release.number));
             named.insert(self.adapter_file(&held.adapter.to_string()));
         }
-        let models = self.folder.join(MODELS);
-        let stray: [(&Path, fn(&str) -> bool); 2] = [(&self.folder, is_ours), (&models, is_model)];
-        for (folder, is_ours) in stray {
+        let stray = |folder: &Path, is_ours: fn(&str) -> bool| {
             for name in self.disk.names(folder).map_err(io("read folder", folder))? {
                 let path = folder.join(&name);
                 if is_ours(&name) && !named.contains(&path) {
                     self.disk.remove(&path).map_err(io("remove", &path))?;
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        stray(&self.folder, is_manifest)?;
+        stray(&self.folder.join(MODELS), is_model)
     }
 
     /// Writes a file that stands under its name whole or not at all, whatever stood there.
@@ -292,7 +292,7 @@ impl<D: Disk> Releases<D> {
 }
 
 /// Whether a manifest, or something half written, has this name.
-fn is_ours(name: &str) -> bool {
+fn is_manifest(name: &str) -> bool {
     match name.split_once('.') {
         Some((stem, SIGNED | PART)) => stem.bytes().all(|b| b.is_ascii_digit()) || name == "standing.part",
         _ => false,

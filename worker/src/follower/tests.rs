@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use packfed_codec::{Adapter, BaseDigest, LayerSpec, Layout, Seed, State, encode_catch_up};
-use packfed_protocol::{Identity, ReleaseOutcome, ReleaseState, Version};
+use packfed_protocol::{Digest, Identity, PayloadId, ReleaseOutcome, ReleaseState, RunId, Version};
 
 use super::*;
 use crate::evaluation::Score;
