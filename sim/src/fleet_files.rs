@@ -77,7 +77,7 @@ pub fn write_worker(
     let own = folder.join(format!("worker-{number}"));
     make(&own)?;
     identity.save(&own.join("worker.key"))?;
-    let data = DataConfig { images: "images-idx3-ubyte".into(), labels: "labels-idx1-ubyte".into() };
+    let data = DataConfig { images: "images-idx3-ubyte".into(), labels: "labels-idx1-ubyte".into(), held_out: 0.0 };
     write(&own.join(&data.images), &write_images(&shard.images))?;
     write(&own.join(&data.labels), &write_labels(&shard.labels))?;
     let config = WorkerConfig {
@@ -93,6 +93,7 @@ pub fn write_worker(
         },
         data: Some(data),
         texts: None,
+        releases: None,
         limits: LimitsConfig::default(),
         conditions: ConditionsConfig::default(),
     };

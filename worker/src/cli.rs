@@ -5,6 +5,7 @@ mod federation;
 mod inference;
 mod layers;
 mod personalize;
+mod release;
 mod texts;
 
 use std::io::Write;
@@ -19,6 +20,7 @@ use federation::{Enroll, Run};
 use inference::{Evaluate, Generate, Predict};
 use layers::Layers;
 use personalize::Personalize;
+use release::Release;
 
 /// Fine-tune a shared model on data that stays on this machine.
 #[derive(Debug, Parser)]
@@ -44,12 +46,16 @@ enum Command {
     /// Make this worker's key, if it has none, and enrol it with a one-time token.
     #[command(after_help = "Example: worker enroll --config worker.toml --token 00112233445566778899aabbccddeeff")]
     Enroll(Enroll),
-    /// Take part until the run is finished; reconnects by itself, Ctrl-C stops it.
+    /// Take part until the run is finished, then follow releases if there is a table [releases]; reconnects by itself,
+    /// Ctrl-C stops it.
     #[command(after_help = "Example: worker run --config worker.toml")]
     Run(Run),
     /// Print what of a model a run adapts, for `coordinator init --layers`.
     #[command(after_help = "Example: worker layers --model models/minilm --classes intents.txt > layers.toml")]
     Layers(Layers),
+    /// The coordinator's releases on this machine.
+    #[command(subcommand)]
+    Release(Release),
     /// Train private lanes over the global model on this worker's texts; they stay on this machine.
     #[command(after_help = "Example: worker personalize --config worker.toml --steps 100")]
     Personalize(Personalize),
@@ -81,6 +87,7 @@ impl Cli {
             Command::Enroll(enroll) => runtime.block_on(enroll.run()),
             Command::Run(run) => runtime.block_on(run.run(bars)),
             Command::Layers(layers) => layers.run(),
+            Command::Release(release) => release.run(),
             Command::Personalize(personalize) => personalize.run(bars),
             Command::Evaluate(evaluate) => evaluate.run(),
             Command::Predict(predict) => predict.run(),

@@ -5,7 +5,9 @@
 //!   other streams    one an update and its verdict, one a catch-up's body; see `transfer`
 //! ```
 //!
-//! It decides nothing about rounds. What happens on a connection is numbered with it, so that news of a lost
+//! A [`Follower`](crate::follower::Follower) of releases shares the control stream; its part of the shell is `follow`.
+//!
+//! It decides nothing about rounds or releases. What happens on a connection is numbered with it, so that news of a lost
 //! connection cannot be taken for news of the next.
 
 use std::net::SocketAddr;
@@ -22,11 +24,16 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use crate::conditions::ConditionsConfig;
+use crate::follower;
 use crate::machine::Machine;
+use crate::releases::ReleasesError;
 use crate::session::{Effect, Ending, Event, Session};
 use crate::task::LocalTask;
 
+mod follow;
 mod transfer;
+
+pub use follow::Following;
 
 /// Whom to speak to, and as whom.
 #[derive(Clone, Debug)]
@@ -62,6 +69,12 @@ pub enum ClientError {
     /// The session ended early.
     #[error(transparent)]
     Session(#[from] crate::session::SessionError),
+    /// The folder of releases is of no use.
+    #[error(transparent)]
+    Releases(#[from] ReleasesError),
+    /// What was to be done with the finished model could not be done.
+    #[error(transparent)]
+    Unfinished(Box<dyn std::error::Error + Send + Sync>),
     /// The worker was told to stop.
     #[error("stopped before the run was finished; start again to go on")]
     Interrupted,
@@ -99,38 +112,65 @@ pub struct Ended {
     pub model: Option<(Seed, Arc<State>)>,
 }
 
+/// In what a worker takes part.
+#[derive(Debug)]
+pub struct Part {
+    /// Whom to speak to, and as whom.
+    pub address: Address,
+    /// The run that it was enrolled in.
+    pub run: RunId,
+    /// Digest of its base model.
+    pub base: Digest,
+    /// Where its releases lie; without them it has no part in any.
+    pub following: Option<Following>,
+}
+
+/// What is done with a finished run.
+pub type Finish<'a> = dyn FnMut(Ended) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'a;
+
 /// Takes part in a run until it is finished, reconnecting as often as it takes; trains on `machine`, whose state is
-/// what `conditions` say.
+/// what `conditions` say. `finish` is given the end. Who follows releases goes on with that until `shutdown` ends.
 ///
 /// # Errors
-/// If this worker cannot take part, or `shutdown` ends first.
+/// If this worker cannot take part, `finish` fails, or `shutdown` ends before the run does.
 pub async fn run(
-    address: Address,
-    run: RunId,
-    base: Digest,
+    part: Part,
     task: impl LocalTask + Clone + 'static,
     machine: Machine,
     conditions: ConditionsConfig,
+    finish: &mut Finish<'_>,
     shutdown: impl Future<Output = ()>,
-) -> Result<Ended, ClientError> {
+) -> Result<(), ClientError> {
+    let Part { address, run, base, following } = part;
     let quic = quic::client(&address.identity)?;
     let (mut session, mut effects) = Session::new(address.identity.clone(), run, base, task.examples(), now());
-    effects.extend(session.handle(Event::Conditions(conditions.now()), now()));
     let (inputs, inbox) = mpsc::channel(QUEUE);
+    let follow = following.map(|following| follow::Follow::new(following, &task, inputs.clone())).transpose()?;
+    let (follow, releasing) = follow.unzip();
+    if follow.is_some() {
+        session = session.following();
+    }
+    effects.extend(session.handle(Event::Conditions(conditions.now()), now()));
     let mut watch = JoinSet::new();
     if conditions.may_change() {
         watch.spawn(watch_conditions(conditions, inputs.clone()));
     }
-    let partial = Arc::default();
-    let mut owner = Owner { session, task, machine, quic, address, link: None, links: 0, inputs, partial };
-    let ending = tokio::select! {
-        ending = owner.drive(effects, inbox) => ending,
+    let (partial, busy) = (Arc::default(), Arc::default());
+    let mut owner =
+        Owner { session, follow, task, machine, quic, address, link: None, links: 0, inputs, partial, busy };
+    let mut finished = false;
+    let ended = tokio::select! {
+        ended = owner.drive(effects, releasing.unwrap_or_default(), inbox, finish, &mut finished) => ended,
         () = shutdown => Err(ClientError::Interrupted),
     };
+    owner.follow(follower::Event::Stopping).await;
     owner.machine.interrupt();
     owner.quic.close();
     owner.quic.wait_idle().await;
-    Ok(Ended { ending: ending?, model: owner.session.model() })
+    match ended {
+        Err(ClientError::Interrupted) if finished => Ok(()),
+        ended => ended,
+    }
 }
 
 /// Tells the session again and again which state the machine is in, until nobody wants to know.
@@ -157,6 +197,15 @@ enum Input {
     Verdict(u64, Box<Message>),
     Lost(u64),
     Session(Event),
+    Follower(follower::Event),
+}
+
+/// What an input means, and to whom.
+enum Happened {
+    ToSession(Event),
+    ToFollower(follower::Event),
+    /// The coordinator's word on releases, which also shows that it is there.
+    Told(Box<Message>, follower::Event),
 }
 
 struct Link {
@@ -167,6 +216,7 @@ struct Link {
 
 struct Owner<T> {
     session: Session,
+    follow: Option<follow::Follow>,
     task: T,
     machine: Machine,
     quic: Quic,
@@ -177,40 +227,94 @@ struct Owner<T> {
     inputs: mpsc::Sender<Input>,
     /// What came of a catch-up before its connection was lost; the listener of one connection has it.
     partial: Arc<Mutex<Option<transfer::Partial>>>,
+    /// Held by whoever trains or evaluates: a machine's memory is for one of them.
+    busy: Arc<std::sync::Mutex<()>>,
 }
 
 impl<T: LocalTask + Clone + 'static> Owner<T> {
-    async fn drive(&mut self, effects: Vec<Effect>, mut inbox: mpsc::Receiver<Input>) -> Result<Ending, ClientError> {
+    async fn drive(
+        &mut self,
+        effects: Vec<Effect>,
+        releasing: Vec<follower::Effect>,
+        mut inbox: mpsc::Receiver<Input>,
+        finish: &mut Finish<'_>,
+        finished: &mut bool,
+    ) -> Result<(), ClientError> {
+        self.carry_out_for_follower(releasing).await;
         let mut ending = self.carry_out(effects).await;
-        while ending.is_none() {
+        loop {
+            match ending {
+                None => {}
+                Some(Ending::Failed(error)) => return Err(error.into()),
+                Some(ending) => {
+                    *finished = true;
+                    finish(Ended { ending, model: self.session.model() }).map_err(ClientError::Unfinished)?;
+                    if self.follow.is_none() {
+                        return Ok(());
+                    }
+                    tracing::info!("the run is over; releases are followed until this is stopped");
+                }
+            }
             let Some(input) = inbox.recv().await else { return Err(ClientError::Interrupted) };
             if let Input::Link(_, Err(error @ QuicError::WrongKey { .. })) = input {
                 return Err(error.into());
             }
-            let Some(event) = self.event(input) else { continue };
-            let effects = self.session.handle(event, now());
-            ending = self.carry_out(effects).await;
-        }
-        match ending {
-            Some(Ending::Failed(error)) => Err(error.into()),
-            Some(ending) => Ok(ending),
-            None => Err(ClientError::Interrupted),
+            ending = match self.happened(input) {
+                None => None,
+                Some(Happened::ToSession(event)) => self.tell_session(event).await,
+                Some(Happened::ToFollower(event)) => {
+                    self.follow(event).await;
+                    None
+                }
+                Some(Happened::Told(message, event)) => {
+                    let ending = self.tell_session(Event::Message(message)).await;
+                    self.follow(event).await;
+                    ending
+                }
+            };
         }
     }
 
-    /// What an input means to the session; news of an earlier connection means nothing.
-    fn event(&mut self, input: Input) -> Option<Event> {
-        match input {
-            Input::Session(event) => Some(event),
-            Input::Link(number, link) if number == self.links => Some(self.linked(link)),
-            Input::Message(number, message) if number == self.links => Some(Event::Message(message)),
-            Input::Verdict(number, message) if number == self.links => match *message {
-                Message::Verdict(verdict) => Some(Event::Verdict(verdict)),
-                other => Some(self.lost(&format!("a {} for a verdict", other.frame_type()))),
-            },
-            Input::Lost(number) if number == self.links && self.link.is_some() => Some(self.lost("the stream ended")),
-            Input::Link(..) | Input::Message(..) | Input::Verdict(..) | Input::Lost(_) => None,
+    /// Gives the session an event; the follower hears what concerns it as well.
+    async fn tell_session(&mut self, event: Event) -> Option<Ending> {
+        let also = match &event {
+            Event::Connected => Some(follower::Event::Connected),
+            Event::Disconnected => Some(follower::Event::Disconnected),
+            Event::Message(_) | Event::Conditions(_) | Event::Trained { .. } | Event::Verdict(_) | Event::Tick => None,
+        };
+        let planned = self.session.planned();
+        let effects = self.session.handle(event, now());
+        let ending = self.carry_out(effects).await;
+        if let Some((layout, examples_max)) = self.session.planned().filter(|now| Some(*now) != planned) {
+            self.follow(follower::Event::Planned(follower::Planned { layout, examples_max })).await;
         }
+        if let Some(event) = also {
+            self.follow(event).await;
+        }
+        ending
+    }
+
+    /// What an input means; news of an earlier connection means nothing.
+    fn happened(&mut self, input: Input) -> Option<Happened> {
+        let event = match input {
+            Input::Session(event) => event,
+            Input::Follower(event) => return Some(Happened::ToFollower(event)),
+            Input::Link(number, link) if number == self.links => self.linked(link),
+            Input::Message(number, message) if number == self.links => match (&*message, &self.follow) {
+                (Message::Target(target), Some(_)) => {
+                    let event = follower::Event::Target(target.clone());
+                    return Some(Happened::Told(message, event));
+                }
+                _ => Event::Message(message),
+            },
+            Input::Verdict(number, message) if number == self.links => match *message {
+                Message::Verdict(verdict) => Event::Verdict(verdict),
+                other => self.lost(&format!("a {} for a verdict", other.frame_type())),
+            },
+            Input::Lost(number) if number == self.links && self.link.is_some() => self.lost("the stream ended"),
+            Input::Link(..) | Input::Message(..) | Input::Verdict(..) | Input::Lost(_) => return None,
+        };
+        Some(Happened::ToSession(event))
     }
 
     fn linked(&mut self, link: Result<Link, QuicError>) -> Event {
@@ -240,13 +344,14 @@ impl<T: LocalTask + Clone + 'static> Owner<T> {
     async fn carry_out(&mut self, effects: Vec<Effect>) -> Option<Ending> {
         for effect in effects {
             match effect {
-                Effect::Connect(time) => self.connect(time),
+                Effect::Connect(time) => self.connect(time).await,
                 Effect::Send(message) => self.send(&message).await,
                 Effect::Upload(message) => self.upload(*message).await,
                 Effect::Train { round, job } => {
-                    let (mut task, inputs) = (self.task.clone(), self.inputs.clone());
+                    let (mut task, inputs, busy) = (self.task.clone(), self.inputs.clone(), Arc::clone(&self.busy));
                     let mut host = self.machine.round(round);
                     tokio::task::spawn_blocking(move || {
+                        let _busy = busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         let result = task.train(&job, &mut host).map_err(|error| error.to_string());
                         // The owner is gone only when the session has ended; then nobody wants the result.
                         let _ = inputs.blocking_send(Input::Session(Event::Trained { round, result }));
@@ -260,8 +365,10 @@ impl<T: LocalTask + Clone + 'static> Owner<T> {
         None
     }
 
-    fn connect(&mut self, time: Timestamp) {
+    async fn connect(&mut self, time: Timestamp) {
         if let Some((connection, _)) = self.link.take() {
+            // Before what is on its way breaks off.
+            self.follow(follower::Event::Left).await;
             connection.close(0u32.into(), b"comes back later");
         }
         self.links += 1;

@@ -39,6 +39,9 @@ pub struct WorkerConfig {
     /// The texts of this worker, where a transformer is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub texts: Option<TextsConfig>,
+    /// Where releases lie; without it none is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub releases: Option<ReleasesConfig>,
     /// What this machine gives to training.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -132,6 +135,21 @@ pub struct DataConfig {
     pub images: PathBuf,
     /// IDX file of labels.
     pub labels: PathBuf,
+    /// Share of the images that is never trained on, for releases to be measured on. Default 0.
+    #[serde(default)]
+    pub held_out: f64,
+}
+
+/// `[releases]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleasesConfig {
+    /// Folder of the releases that lie here. Default `releases`.
+    #[serde(default = "releases")]
+    pub folder: PathBuf,
+    /// A release whose loss on what is held out is more than this above that of the one before, in nats, is not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_increase_max: Option<f64>,
 }
 
 /// What enrolment leaves: the run that this worker belongs to.
@@ -173,6 +191,10 @@ fn personal() -> PathBuf {
     "personal.packfed".into()
 }
 
+fn releases() -> PathBuf {
+    "releases".into()
+}
+
 fn text() -> String {
     "text".into()
 }
@@ -212,13 +234,14 @@ impl WorkerConfig {
         let model = &mut config.model;
         let mut files = vec![&mut config.identity, &mut config.enrolment, &mut config.limits.snapshot];
         files.extend([&mut model.base, &mut model.global, &mut model.personal]);
-        if let Some(DataConfig { images, labels }) = &mut config.data {
+        if let Some(DataConfig { images, labels, .. }) = &mut config.data {
             files.extend([images, labels]);
         }
         if let Some(texts) = &mut config.texts {
             files.push(&mut texts.file);
             files.extend(&mut texts.classes);
         }
+        files.extend(config.releases.as_mut().map(|releases| &mut releases.folder));
         for file in files {
             *file = folder.join(&*file);
         }
@@ -229,15 +252,21 @@ impl WorkerConfig {
         if let Some(texts) = &config.texts {
             texts.check().map_err(content)?;
         }
+        if let Some(data) = &config.data {
+            check_share("data.held_out", data.held_out).map_err(content)?;
+        }
+        if let Some(max) = config.releases.as_ref().and_then(|releases| releases.loss_increase_max)
+            && !(max.is_finite() && max >= 0.0)
+        {
+            return Err(content(format!("releases.loss_increase_max is {max}, allowed is 0 and more")));
+        }
         Ok(config)
     }
 }
 
 impl TextsConfig {
     fn check(&self) -> Result<(), String> {
-        if !(0.0..1.0).contains(&self.held_out) {
-            return Err(format!("texts.held_out is {}, allowed is 0 to below 1", self.held_out));
-        }
+        check_share("texts.held_out", self.held_out)?;
         if self.tokens_max < 2 {
             return Err(format!("texts.tokens_max is {}, allowed is 2 and more", self.tokens_max));
         }
@@ -245,6 +274,13 @@ impl TextsConfig {
             return Err("texts.label and texts.classes come together: a label's name has its place in a list".into());
         }
         Ok(())
+    }
+}
+
+fn check_share(key: &str, share: f64) -> Result<(), String> {
+    match (0.0..1.0).contains(&share) {
+        true => Ok(()),
+        false => Err(format!("{key} is {share}, allowed is 0 to below 1")),
     }
 }
 
@@ -295,6 +331,34 @@ mod tests {
         let config = WorkerConfig::load(&path).unwrap();
         assert_eq!(config.name, "kitchen-tablet");
         assert!(config.model.base.starts_with(env!("CARGO_MANIFEST_DIR")), "relative to the file");
+    }
+
+    #[test]
+    fn the_examples_table_of_releases_is_one() {
+        let example = include_str!("../worker.example.toml");
+        let table = example.split_once("# [releases]").unwrap().1;
+        let lines = table.lines().skip(1).take_while(|line| !line.is_empty()).map(|line| line.trim_start_matches("# "));
+        let releases: ReleasesConfig = toml::from_str(&lines.collect::<Vec<_>>().join("\n")).unwrap();
+        assert_eq!(releases, ReleasesConfig { folder: "releases".into(), loss_increase_max: Some(0.5) });
+        assert_eq!(
+            toml::from_str::<WorkerConfig>(example).unwrap().releases,
+            None,
+            "none is followed unless it is said"
+        );
+    }
+
+    #[test]
+    fn shares_and_bounds_out_of_their_range_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker.toml");
+        let error = |from: &str, to: &str| {
+            std::fs::write(&path, include_str!("../worker.example.toml").replace(from, to)).unwrap();
+            WorkerConfig::load(&path).unwrap_err().to_string()
+        };
+        let said = error("held_out = 0.0", "held_out = 1.0");
+        assert!(said.ends_with("data.held_out is 1, allowed is 0 to below 1"), "{said}");
+        let said = error("\n[data]", "\n[releases]\nloss_increase_max = -1.0\n[data]");
+        assert!(said.ends_with("releases.loss_increase_max is -1, allowed is 0 and more"), "{said}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use packfed_codec::Seed;
 use thiserror::Error;
 
+use crate::data::held_out;
 use crate::idx::Images;
 
 /// Labelled feature vectors in [0, 1].
@@ -49,6 +50,27 @@ impl Examples {
         }
         let values = images.pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
         Ok(Self { features, values, labels: labels.iter().map(|&label| label.into()).collect() })
+    }
+
+    /// Two sets: those to train on, and the `share` (0 to 1) that is held out, each `None` if it has none. Which is which
+    /// follows from the seed and from each example's own features and label, so others more or less move none.
+    #[must_use]
+    pub fn split(self, seed: &Seed, share: f64) -> (Option<Self>, Option<Self>) {
+        let is_held_out = |n: &usize| {
+            let (values, labels) = self.batch(&[*n]);
+            let mut hasher = blake3::Hasher::new();
+            values.iter().for_each(|value| {
+                hasher.update(&value.to_le_bytes());
+            });
+            hasher.update(&labels[0].to_le_bytes());
+            held_out(seed, hasher.finalize().as_bytes(), share)
+        };
+        let (held_out, training): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(is_held_out);
+        let part = |indices: &[usize]| {
+            let (values, labels) = self.batch(indices);
+            (!indices.is_empty()).then_some(Self { features: self.features, values, labels })
+        };
+        (part(&training), part(&held_out))
     }
 
     /// Number of examples.
@@ -141,6 +163,25 @@ mod tests {
         seen.sort_unstable();
         assert_eq!(seen, (0..10).collect::<Vec<_>>());
         assert_eq!(order.batch(32).len(), 32, "more than there are");
+    }
+
+    #[test]
+    fn the_two_parts_of_a_split_are_the_whole_and_nothing_is_held_out_unless_it_is_said() {
+        let pixels = (0..200u8).flat_map(|n| [n, n.wrapping_mul(7)]).collect();
+        let images = Images { rows: 1, cols: 2, pixels };
+        let labels: Vec<u8> = (0..200).map(|n| n % 10).collect();
+        let examples = Examples::from_images(&images, &labels).unwrap();
+        let (training, held_out) = examples.clone().split(&Seed::from_number(1), 0.25);
+        let (training, held_out) = (training.unwrap(), held_out.unwrap());
+        assert_eq!(training.len() + held_out.len(), 200);
+        assert!((30..70).contains(&held_out.len()), "{}", held_out.len());
+        let shown = |examples: &Examples| {
+            (0..examples.len()).map(|n| format!("{:?}", examples.batch(&[n]))).collect::<Vec<_>>()
+        };
+        assert!(shown(&training).iter().all(|one| !shown(&held_out).contains(one)));
+        let (all, none) = examples.clone().split(&Seed::from_number(1), 0.0);
+        assert_eq!((all, none), (Some(examples.clone()), None), "in the same order");
+        assert_eq!(examples.split(&Seed::from_number(1), 1.0).0, None);
     }
 
     #[test]

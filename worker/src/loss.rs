@@ -34,6 +34,16 @@ pub fn softmax(row: &mut [f64]) -> (f64, f64) {
     (max, sum.ln())
 }
 
+/// Cross-entropy of one row of logits in nats, and whether `label` is the likeliest; `None` if it is no class.
+#[must_use]
+pub fn score(row: &[f32], label: usize) -> Option<(f64, bool)> {
+    let own = f64::from(*row.get(label)?);
+    let mut logits: Vec<f64> = row.iter().copied().map(f64::from).collect();
+    let (max, log_sum) = softmax(&mut logits);
+    let likeliest = row.iter().position(|&logit| f64::from(logit) >= max);
+    Some((max + log_sum - own, likeliest == Some(label)))
+}
+
 impl<E: Element> CustomOp2 for CrossEntropy<E> {
     fn name(&self) -> &'static str {
         "cross-entropy"

@@ -18,7 +18,7 @@ use crate::data::TokenExample;
 use crate::files::{Family, ModelFileError, ModelFiles};
 use crate::local::MeanLoss;
 use crate::local::budget::MemoryNeed;
-use crate::loss::{cross_entropy, softmax};
+use crate::loss::{cross_entropy, score};
 use crate::model::bert::{Bert, Classifier};
 use crate::model::linears::{Linear, Linears, Packed, load};
 use crate::model::llama::Llama;
@@ -208,12 +208,10 @@ impl Pretrained {
         let mut evaluation = Evaluation::default();
         for (row, example) in logits.to_vec2::<f32>()?.iter().zip(examples) {
             let Some(label) = example.label.map(|label| label as usize) else { continue };
-            let Some(&own) = row.get(label) else { bail!("label {label} of {} classes", row.len()) };
-            let mut logits: Vec<f64> = row.iter().copied().map(f64::from).collect();
-            let (max, log_sum) = softmax(&mut logits);
+            let Some((loss, right)) = score(row, label) else { bail!("label {label} of {} classes", row.len()) };
             evaluation.targets += 1;
-            evaluation.loss += max + log_sum - f64::from(own);
-            evaluation.correct += u64::from(row.iter().position(|&logit| f64::from(logit) >= max) == Some(label));
+            evaluation.loss += loss;
+            evaluation.correct += u64::from(right);
         }
         Ok(evaluation)
     }

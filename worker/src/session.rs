@@ -131,6 +131,8 @@ pub struct Session {
     failures: u32,
     /// Catch-ups in a row that did not lead to the head.
     diverged: u32,
+    /// Releases are followed: there is a reason to stay connected when the run is over.
+    follows: bool,
 }
 
 /// First delay of a reconnection, in milliseconds; it doubles with every failure.
@@ -182,8 +184,16 @@ impl Session {
             again_ms: 0,
             failures: 0,
             diverged: 0,
+            follows: false,
         };
         (session, vec![Effect::Connect(now)])
+    }
+
+    /// The same, for a worker that follows releases: it stays connected when the run is finished, but takes no further
+    /// part in it.
+    #[must_use]
+    pub fn following(self) -> Self {
+        Self { follows: true, ..self }
     }
 
     /// The worker's key.
@@ -204,11 +214,17 @@ impl Session {
         self.plan.as_ref().map(|(adopted, replica)| (adopted.seed, replica.state().clone()))
     }
 
+    /// Digest of the plan's layout, and the most examples that a report may claim, once there is a plan.
+    #[must_use]
+    pub fn planned(&self) -> Option<(Digest, u32)> {
+        self.plan.as_ref().map(|(adopted, _)| (Digest(adopted.layout.digest().0), adopted.examples_max))
+    }
+
     /// Takes one event and returns what is to be done, in order.
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match (&self.phase, event) {
-            (Phase::Done, _) => {}
+            (Phase::Done, event) => self.done(event, now, &mut effects),
             (_, Event::Connected) => self.connected(&mut effects),
             (_, Event::Disconnected) => self.disconnected(now, &mut effects),
             (_, Event::Conditions(conditions)) => self.is_in(conditions, &mut effects),
@@ -221,6 +237,26 @@ impl Session {
             (Phase::Waiting | Phase::Training(_) | Phase::Uploading(_), Event::Tick) => {}
         }
         effects
+    }
+
+    /// After the run: whoever follows releases stays connected, and leaves when it is told to.
+    fn done(&mut self, event: Event, now: Timestamp, effects: &mut Vec<Effect>) {
+        if !self.follows {
+            return;
+        }
+        match event {
+            Event::Connected => self.online = true,
+            Event::Disconnected => self.disconnected(now, effects),
+            Event::Message(message) => {
+                self.failures = 0;
+                match *message {
+                    Message::Refused(refused) => self.refused(refused.rejection, effects),
+                    Message::ComeBack(come_back) => self.leave(&come_back, now, effects),
+                    other => tracing::debug!(kind = %other.frame_type(), "the run is over here"),
+                }
+            }
+            Event::Conditions(_) | Event::Trained { .. } | Event::Verdict(_) | Event::Tick => {}
+        }
     }
 
     fn connected(&mut self, effects: &mut Vec<Effect>) {
@@ -308,6 +344,8 @@ impl Session {
             Message::Finished(finished) => self.finished(&finished, effects),
             Message::Refused(refused) => self.refused(refused.rejection, effects),
             Message::ComeBack(come_back) => self.sent_away(&come_back, now, effects),
+            // The follower's.
+            Message::Target(_) if self.follows => {}
             other => tracing::warn!(kind = %other.frame_type(), "a message that has no place here"),
         }
     }
@@ -417,14 +455,20 @@ impl Session {
         }
     }
 
-    /// Leaves, and comes back when it is told to.
+    /// Drops what it does, and leaves.
     fn sent_away(&mut self, come_back: &ComeBack, now: Timestamp, effects: &mut Vec<Effect>) {
-        let &ComeBack { after_ms, again_ms, ref why } = come_back;
-        tracing::info!(after_ms, code = %why.code, detail = why.detail, "not needed for now");
         if matches!(self.phase, Phase::Training(_) | Phase::Uploading(_)) {
             effects.push(Effect::RoundOver);
         }
-        (self.phase, self.online, self.again_ms) = (Phase::Waiting, false, again_ms);
+        self.phase = Phase::Waiting;
+        self.leave(come_back, now, effects);
+    }
+
+    /// Comes back when it is told to.
+    fn leave(&mut self, come_back: &ComeBack, now: Timestamp, effects: &mut Vec<Effect>) {
+        let &ComeBack { after_ms, again_ms, ref why } = come_back;
+        tracing::info!(after_ms, code = %why.code, detail = why.detail, "not needed for now");
+        (self.online, self.again_ms) = (false, again_ms);
         effects.push(Effect::Connect(now.plus(after_ms.min(AWAY_MAX_MS))));
     }
 

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use packfed_codec::{Seed, State, Window};
+use packfed_codec::{Layout, Seed, State, Window};
 use thiserror::Error;
 
+use crate::evaluation::{Found, Watch};
 use crate::local::budget::MemoryError;
 use crate::local::host::Host;
 use crate::local::snapshot::JobDigest;
@@ -95,6 +96,9 @@ pub enum TaskError {
     /// The plan adapts something that this transformer is not.
     #[error(transparent)]
     Adapt(#[from] crate::pretrained::AdaptError),
+    /// Nobody wants the result of an evaluation any more.
+    #[error("the evaluation was broken off: nobody wants its result any more")]
+    NotWanted,
     /// Not one example fits into the worker's memory budget.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -114,4 +118,17 @@ pub trait LocalTask: Send {
     /// # Errors
     /// If training cannot be done, does not fit into the host's memory budget, or leaves the real numbers.
     fn train(&mut self, job: &Job, host: &mut dyn Host) -> Result<Trained, TaskError>;
+
+    /// Whether the base model has a place for every layer of a layout.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn fits(&self, layout: &Arc<Layout>) -> Result<(), TaskError>;
+
+    /// Scores two states of one model on the first `examples_max` of the examples that are held out of training; where
+    /// none are, the second one on an example that is trained on.
+    ///
+    /// # Errors
+    /// If a state does not fit the base model, or `watch` says that nobody wants the result any more.
+    fn evaluate(&mut self, states: [&State; 2], examples_max: u32, watch: &mut dyn Watch) -> Result<Found, TaskError>;
 }

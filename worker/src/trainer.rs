@@ -2,15 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Device, Result as TensorResult, Tensor, Var};
+use candle_core::{DType, Device, Result as TensorResult, Tensor, Var};
 use packfed_codec::{Direct, Layout, State, Window};
 
 use crate::adapted::AdaptedLinear;
+use crate::evaluation::{Found, Side, Watch, measure, side_by_side};
 use crate::examples::{BatchOrder, Examples};
 use crate::local::budget::MemoryNeed;
 use crate::local::host::Host;
 use crate::local::{MeanLoss, Place, flat_values};
-use crate::loss::cross_entropy;
+use crate::loss::{cross_entropy, score};
 use crate::mlp::{Dense, Mlp, ModelError, Target};
 use crate::nn::frozen::FrozenLinear;
 use crate::task::{Job, LocalTask, TaskError, Trained};
@@ -102,18 +103,41 @@ impl Base {
     }
 }
 
+/// A model under a state: its kernels, its layers, and a delta for each.
+type Under = (Arc<Adapter>, Vec<AdaptedLinear<f32>>, Vec<Var>);
+
+/// A delta of zero for every layer.
+fn zeros(adapted: &[AdaptedLinear<f32>]) -> TensorResult<Vec<Var>> {
+    adapted.iter().map(|linear| Var::zeros(linear.delta_shape(), DType::F32, &Device::Cpu)).collect()
+}
+
 /// One worker's examples, to be trained on over a [`Base`].
 #[derive(Clone, Debug)]
 pub struct Trainer {
     base: Arc<Base>,
     examples: Arc<Examples>,
+    held_out: Option<Arc<Examples>>,
 }
 
 impl Trainer {
     /// A trainer on these examples.
     #[must_use]
     pub const fn new(base: Arc<Base>, examples: Arc<Examples>) -> Self {
-        Self { base, examples }
+        Self { base, examples, held_out: None }
+    }
+
+    /// The same, measured on examples that it is not trained on.
+    #[must_use]
+    pub fn holding_out(self, held_out: Option<Arc<Examples>>) -> Self {
+        Self { held_out, ..self }
+    }
+
+    /// The model under a state, with deltas of zero.
+    fn under(&self, state: &State) -> Result<Under, TaskError> {
+        let adapter = self.base.adapter(state.layout())?;
+        let adapted = adapter.adapted(state, Window::first(0))?;
+        let deltas = zeros(&adapted)?;
+        Ok((adapter, adapted, deltas))
     }
 
     /// Weights, examples and five values for each that is trained (itself, its gradient, a sum of such, two of state);
@@ -137,9 +161,7 @@ impl LocalTask for Trainer {
     fn train(&mut self, job: &Job, host: &mut dyn Host) -> Result<Trained, TaskError> {
         let adapter = self.base.adapter(job.state.layout())?;
         let adapted = adapter.adapted(&job.state, job.window)?;
-        let zero =
-            |linear: &AdaptedLinear<f32>| Var::zeros(linear.delta_shape(), candle_core::DType::F32, &Device::Cpu);
-        let deltas = adapted.iter().map(zero).collect::<TensorResult<Vec<Var>>>()?;
+        let deltas = zeros(&adapted)?;
         let fit = self.memory_need(&deltas).fit(job.local.batch, host.memory_budget())?;
         let place = Place {
             job: job.digest(self.examples()),
@@ -155,5 +177,36 @@ impl LocalTask for Trainer {
         };
         let outcome = job.local.run_at(place, &deltas, |size| order.batch(size), loss)?;
         Ok(Trained { delta: flat_values(&deltas)?, loss: outcome.loss })
+    }
+
+    fn fits(&self, layout: &Arc<Layout>) -> Result<(), TaskError> {
+        Ok(self.base.model().targets(layout).map(|_| ())?)
+    }
+
+    fn evaluate(&mut self, states: [&State; 2], examples_max: u32, watch: &mut dyn Watch) -> Result<Found, TaskError> {
+        let [before, after] = states.map(|state| self.under(state));
+        let (before, after) = (before?, after?);
+        let examples = self.held_out.as_ref().unwrap_or(&self.examples);
+        let mut score = |side, n: usize| {
+            let (adapter, adapted, deltas) = match side {
+                Side::Before => &before,
+                Side::After => &after,
+            };
+            let (x, _) = examples.tensors(&[n])?;
+            let logits = adapter.forward(adapted, deltas, &x)?.flatten_all()?.to_vec1::<f32>()?;
+            let label = examples.labels()[n] as usize;
+            let Some((loss, right)) = score(&logits, label) else {
+                return Err(TaskError::Tensor(candle_core::Error::Msg(format!(
+                    "label {label} of {} classes",
+                    logits.len()
+                ))));
+            };
+            Ok((loss, f64::from(u8::from(right))))
+        };
+        if self.held_out.is_none() {
+            return Ok(Found::Healthy(measure(watch, &mut score, Side::After, 0)?));
+        }
+        let count = examples.len().min(usize::try_from(examples_max).unwrap_or(usize::MAX));
+        Ok(Found::HeldOut(side_by_side(count, watch, &mut score)?))
     }
 }

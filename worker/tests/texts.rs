@@ -7,9 +7,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use packfed_codec::{Adapter, LayerSpec, Layout, Seed, State};
+use packfed_protocol::{Digest, Identity, Manifest, Payload, RunId, SignedRelease, Timestamp, Version};
+use packfed_worker::config::Enrolment;
 use packfed_worker::export::{Existing, read_adapter, write_adapter};
 use packfed_worker::files::ModelFiles;
+use packfed_worker::follower::{Pinned, Source, Standing};
 use packfed_worker::pretrained::Pretrained;
+use packfed_worker::releases::Releases;
 use packfed_worker::tiny;
 use serde_json::Value;
 
@@ -170,4 +174,56 @@ fn what_is_missing_or_out_of_bounds_is_named() {
     assert!(with("label = \"category\"", "label = \"intent\"").contains("there is no column \"intent\""));
     assert!(with("intents.txt", "nowhere.txt").contains("nowhere.txt"));
     assert!(with("base = \"model\"", "base = \"nowhere\"").contains("nowhere"));
+}
+
+#[test]
+fn every_command_reads_the_release_that_runs() {
+    let folder = encoder();
+    let folder = folder.path();
+    let coordinator = Identity::from_seed([5; 32]);
+    let config = std::fs::read_to_string(folder.join("worker.toml")).unwrap();
+    let key = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c";
+    let config = config.replace(key, &coordinator.id().to_string()) + "[releases]\n";
+    std::fs::write(folder.join("worker.toml"), config).unwrap();
+    let run = |arguments: &[&str]| worker(folder, &[arguments, &["--config", "worker.toml"]].concat());
+    assert!(run(&["evaluate"]).unwrap_err().contains("run `worker enroll` first"));
+    let enrolment = Enrolment { run: RunId([1; 16]), coordinator_key: coordinator.id() };
+    enrolment.save(&folder.join("enrolment.toml")).unwrap();
+    let before = losses(folder);
+    assert!(run(&["release", "status"]).unwrap().starts_with("current   the base model\n"));
+
+    let global = read_adapter(&folder.join("global.packfed")).unwrap();
+    let mut lanes = global.state().to_bytes();
+    lanes.chunks_mut(4).for_each(|lane| lane.copy_from_slice(&(1i32 << 18).to_le_bytes()));
+    let state = State::from_bytes(global.state().layout().clone(), &lanes).unwrap();
+    let adapter = Adapter::new(global.base(), *global.seed(), state, BTreeMap::new()).unwrap();
+    let payload = Payload::new(adapter.to_bytes());
+    let manifest = Manifest {
+        number: 3,
+        run: enrolment.run,
+        base: Digest(adapter.base().0),
+        layout: Digest(adapter.state().layout().digest().0),
+        state: Digest(adapter.state().digest().0),
+        version: Version(7),
+        adapter: payload.id(),
+        created: Timestamp(1),
+        notes: String::new(),
+        metrics: BTreeMap::new(),
+    };
+    let pinned = Pinned { coordinator: coordinator.id(), run: enrolment.run, base: manifest.base };
+    let releases = Releases::at(folder.join("releases"), pinned);
+    releases.open().unwrap();
+    let signed = SignedRelease::new(&coordinator, manifest).unwrap();
+    let held = releases.store(&signed, &Source::Whole(payload.clone()), &|_| Ok(())).unwrap();
+    releases.save(&Standing { current: Some(held), ..Standing::default() }).unwrap();
+
+    let after = losses(folder);
+    assert_eq!(after["base"], before["base"]);
+    assert!((after["global"] - before["global"]).abs() > 1e-3, "{after:?}");
+    run(&["export", "--packed", "--out", "out.packfed"]).unwrap();
+    assert_eq!(std::fs::read(folder.join("out.packfed")).unwrap(), payload.into_vec());
+    let said: Value = serde_json::from_str(&run(&["release", "status", "--json"]).unwrap()).unwrap();
+    assert_eq!((&said["current"]["number"], &said["tried"]), (&3.into(), &Value::Null));
+    std::fs::remove_file(folder.join("global.packfed")).unwrap();
+    assert_eq!(losses(folder)["global"], after["global"], "a release is a global model without another");
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::MultiProgress;
-use packfed_codec::{Adapter, BaseDigest};
+use packfed_codec::{Adapter, BaseDigest, Seed};
 use packfed_protocol::{Digest, Identity, IdentityError, Token};
-use packfed_worker::client::{self, Address, Ended};
+use packfed_worker::client::{self, Address, Ended, Following, Part};
 use packfed_worker::conditions::{Charging, Stated};
 use packfed_worker::config::{DataConfig, Enrolment, TextsConfig, WorkerConfig};
 use packfed_worker::examples::Examples;
 use packfed_worker::export::{Existing, write_adapter};
+use packfed_worker::files::ModelFiles;
 use packfed_worker::idx::{parse_images, parse_labels};
 use packfed_worker::machine::Machine;
 use packfed_worker::mlp::Mlp;
@@ -22,7 +23,7 @@ use packfed_worker::task::LocalTask;
 use packfed_worker::text_task::TextTask;
 use packfed_worker::trainer::{Base, Trainer};
 
-use super::texts::Texts;
+use super::texts::{SPLIT, Texts, releases};
 
 #[derive(Debug, Args)]
 pub(super) struct Enroll {
@@ -99,34 +100,57 @@ impl Federation {
         tracing::info!(worker = %self.address.identity.id(), examples = task.examples(), "ready");
         let limits = &config.limits;
         let machine = Machine::new(limits.budgets(), limits.snapshot.clone(), self.bars);
-        let Ended { ending, model } =
-            client::run(self.address, self.enrolment.run, base, task, machine, config.conditions, interrupted())
-                .await?;
-        let Ending::Finished { version, digest } = ending else { return Ok(()) };
-        if let Some((seed, state)) = model {
-            let adapter = Adapter::new(BaseDigest(base.0), seed, (*state).clone(), BTreeMap::new())?;
-            write_adapter(&adapter, &config.model.global, Existing::Replaced)?;
-        }
-        if self.json {
-            println!(r#"{{"version":{},"digest":"{digest}"}}"#, version.0);
-        } else {
-            println!("finished at version {} with digest {digest}", version.0);
-        }
-        Ok(())
+        let following = config.releases.as_ref().map(|found| -> Result<Following> {
+            let (releases, personal) = (releases(config, found, base)?, config.model.personal.clone());
+            Ok(Following { releases, loss_increase_max: found.loss_increase_max, personal })
+        });
+        let following = following.transpose()?;
+        let part = Part { address: self.address, run: self.enrolment.run, base, following };
+        let mut finish = |ended: Ended| Ok(finish(config, base, ended, self.json)?);
+        Ok(client::run(part, task, machine, config.conditions, &mut finish, interrupted()).await?)
     }
+}
+
+/// Writes the global model, and says where the run ended.
+fn finish(config: &WorkerConfig, base: Digest, ended: Ended, json: bool) -> Result<()> {
+    let Ended { ending, model } = ended;
+    let Ending::Finished { version, digest } = ending else { return Ok(()) };
+    if let Some((seed, state)) = model {
+        let adapter = Adapter::new(BaseDigest(base.0), seed, (*state).clone(), BTreeMap::new())?;
+        write_adapter(&adapter, &config.model.global, Existing::Replaced)?;
+    }
+    if json {
+        println!(r#"{{"version":{},"digest":"{digest}"}}"#, version.0);
+    } else {
+        println!("finished at version {} with digest {digest}", version.0);
+    }
+    Ok(())
+}
+
+/// Digest of a configuration's base model.
+pub(super) fn base_digest(config: &WorkerConfig) -> Result<Digest> {
+    Ok(match config.texts {
+        Some(_) => Digest(ModelFiles::open(&config.model.base)?.digest()?.0),
+        None => Digest::of(&read(&config.model.base)?),
+    })
 }
 
 fn perceptron(config: &WorkerConfig, data: &DataConfig) -> Result<(Trainer, Digest)> {
     let base_file = read(&config.model.base)?;
     let base = Mlp::from_safetensors(&base_file).with_context(|| config.model.base.display().to_string())?;
-    let trainer = Trainer::new(Arc::new(Base::new(Arc::new(base))), Arc::new(examples(data)?));
-    Ok((trainer, Digest::of(&base_file)))
+    let (training, held_out) = examples(data)?.split(&Seed::from_number(SPLIT), data.held_out);
+    let training = training.with_context(|| {
+        format!("{}: every image is held out; lower data.held_out or add images", data.images.display())
+    })?;
+    let trainer = Trainer::new(Arc::new(Base::new(Arc::new(base))), Arc::new(training));
+    Ok((trainer.holding_out(held_out.map(Arc::new)), Digest::of(&base_file)))
 }
 
 fn transformer(config: &WorkerConfig, texts: &TextsConfig) -> Result<(TextTask, Digest)> {
     let model = Texts::open(config, texts)?;
-    let (training, _) = model.datasets()?;
-    Ok((TextTask::new(model.model.clone(), Arc::new(training)), Digest(model.digest.0)))
+    let (training, held_out) = model.datasets()?;
+    let task = TextTask::new(model.model.clone(), Arc::new(training)).holding_out(Arc::new(held_out));
+    Ok((task, Digest(model.digest.0)))
 }
 
 fn address(config: &WorkerConfig, identity: Identity) -> Address {

@@ -32,7 +32,7 @@ impl Evaluate {
         let examples = &held_out.examples;
         ensure!(!examples.is_empty(), "no text is held out; raise texts.held_out or add texts");
         let mut rows = Vec::new();
-        for which in Which::ALL.into_iter().filter(|&which| texts.has(which)) {
+        for which in texts.there()? {
             let linears = texts.linears(which)?;
             rows.push((which.name(), texts.model.evaluate_all(&linears, examples)?));
         }
@@ -78,7 +78,7 @@ impl Predict {
         let Some(labels) = &texts.labels else {
             bail!("this model has no labels; name them in texts.classes, or use `worker generate`")
         };
-        let linears = texts.linears(self.model.unwrap_or_else(|| latest(&texts)))?;
+        let linears = texts.linears(self.model.map_or_else(|| texts.latest(), Ok)?)?;
         let mut given = self.texts.clone().into_iter().map(Ok);
         let mut lines = std::io::stdin().lock().lines();
         let source: &mut dyn Iterator<Item = std::io::Result<String>> =
@@ -104,11 +104,6 @@ impl Predict {
         }
         Ok(())
     }
-}
-
-/// The most personal model that is there.
-fn latest(texts: &Texts) -> Which {
-    Which::ALL.into_iter().rev().find(|&which| texts.has(which)).unwrap_or(Which::Base)
 }
 
 #[derive(Debug, Args)]
@@ -141,7 +136,7 @@ impl Generate {
         let Body::Llama(llama) = texts.model.body() else {
             bail!("this model labels texts and continues none; use `worker predict`")
         };
-        let linears = texts.linears(self.model.unwrap_or_else(|| latest(&texts)))?;
+        let linears = texts.linears(self.model.map_or_else(|| texts.latest(), Ok)?)?;
         let request = Request {
             prompt: texts.tokenizer.encode(&self.prompt, Marks::Around, usize::MAX)?,
             sampling: Sampling::new(self.temperature, self.top_p)?,

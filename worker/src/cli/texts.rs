@@ -6,12 +6,15 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use packfed_codec::{Adapter, BaseDigest, Seed, State, Window};
-use packfed_worker::config::{LimitsConfig, TextsConfig, WorkerConfig};
+use packfed_protocol::Digest;
+use packfed_worker::config::{Enrolment, LimitsConfig, ReleasesConfig, TextsConfig, WorkerConfig};
 use packfed_worker::data::{self, Dataset, Labels, read_all};
 use packfed_worker::export::read_adapter;
 use packfed_worker::files::ModelFiles;
+use packfed_worker::follower::Pinned;
 use packfed_worker::model::linears::Linears;
 use packfed_worker::pretrained::{Body, Pretrained};
+use packfed_worker::releases::{Release, Releases};
 use packfed_worker::text::Tokenizer;
 
 /// Which of a worker's models.
@@ -37,6 +40,13 @@ impl Which {
     }
 }
 
+/// The releases of a worker with this base model.
+pub(super) fn releases(config: &WorkerConfig, releases: &ReleasesConfig, base: Digest) -> Result<Releases> {
+    let enrolment = Enrolment::load(config).context("releases belong to an enrolment; run `worker enroll` first")?;
+    let pinned = Pinned { coordinator: config.coordinator_key, run: enrolment.run, base };
+    Ok(Releases::at(releases.folder.clone(), pinned))
+}
+
 /// A worker's transformer and its texts.
 pub(super) struct Texts {
     config: WorkerConfig,
@@ -49,7 +59,7 @@ pub(super) struct Texts {
 }
 
 /// Which texts are held out follows from the texts alone, so that no command trains on what another is measured on.
-const SPLIT: u64 = 0;
+pub(super) const SPLIT: u64 = 0;
 
 impl Texts {
     /// The model and tokenizer of a configuration file that has `[texts]`.
@@ -97,10 +107,21 @@ impl Texts {
         self.texts.tokens_max
     }
 
-    /// The state of the global model, and where it lies.
+    /// The global model: the release that runs here, or else the model as a run left it. Says which on stderr.
     pub(super) fn global(&self) -> Result<Adapter> {
+        if let Some(Release { manifest, adapter }) = self.release()? {
+            tracing::info!(release = manifest.number, "the global model is a release");
+            return Ok(adapter);
+        }
         let path = &self.config.model.global;
+        tracing::info!(file = %path.display(), "the global model is the one that a run left");
         self.adapter(path).with_context(|| "no global model here; `worker run` writes it when a run has ended")
+    }
+
+    /// The release that runs here, if releases are followed and one does.
+    fn release(&self) -> Result<Option<Release>> {
+        let Some(config) = &self.config.releases else { return Ok(None) };
+        Ok(releases(&self.config, config, Digest(self.digest.0))?.current()?)
     }
 
     /// This worker's private lanes.
@@ -124,12 +145,29 @@ impl Texts {
     }
 
     /// Whether there is a model of a kind.
-    pub(super) fn has(&self, which: Which) -> bool {
+    pub(super) fn has(&self, which: Which) -> Result<bool> {
+        let global = || Ok(self.config.model.global.exists() || self.release()?.is_some());
         match which {
-            Which::Base => true,
-            Which::Global => self.config.model.global.exists(),
-            Which::Personal => self.config.model.global.exists() && self.config.model.personal.exists(),
+            Which::Base => Ok(true),
+            Which::Global => global(),
+            Which::Personal => Ok(self.config.model.personal.exists() && global()?),
         }
+    }
+
+    /// The models that there are, the most personal one last.
+    pub(super) fn there(&self) -> Result<Vec<Which>> {
+        let mut there = Vec::new();
+        for which in Which::ALL {
+            if self.has(which)? {
+                there.push(which);
+            }
+        }
+        Ok(there)
+    }
+
+    /// The most personal model that is there.
+    pub(super) fn latest(&self) -> Result<Which> {
+        Ok(self.there()?.pop().unwrap_or(Which::Base))
     }
 
     /// The states whose Δ make a model.

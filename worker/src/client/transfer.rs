@@ -5,14 +5,14 @@
 //!   down    ── Fetch from here ──►    ◄── Resume ──  ◄── body from there        (or Refused)
 //! ```
 //!
-//! What is kept of an update is the coordinator's to say, what is kept of a catch-up is ours. A transfer
+//! What is kept of an update is the coordinator's to say, what is kept of a catch-up or a release is ours. A transfer
 //! may take as long as it makes progress.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use packfed_protocol::quic::{self, QuicError, read_end, read_message, read_piece, write_message, write_piece};
-use packfed_protocol::{CatchUp, CatchUpOffer, Fetch, Limits, Message, Prefix, Signed};
+use packfed_protocol::{CatchUp, CatchUpOffer, Fetch, Limits, Message, Payload, PayloadId, Prefix, Signed};
 use tokio::time::timeout;
 
 use super::ClientError;
@@ -94,13 +94,37 @@ pub(super) async fn download(
 
 /// Fetches the rest of a partial catch-up.
 async fn go_on(connection: &quinn::Connection, slot: &mut Option<Partial>) -> Result<CatchUp, ClientError> {
-    let Partial { offer, prefix } = slot.as_mut().expect("`download` begins one before it goes on");
-    let (mut send, mut recv) = connection.open_bi().await.map_err(QuicError::from)?;
-    let (offset, bytes) = (prefix.offset(), offer.body.bytes);
-    if offset > 0 {
-        tracing::info!(offset, bytes, "the catch-up goes on");
+    let partial = slot.as_mut().expect("`download` begins one before it goes on");
+    rest(connection, &mut partial.prefix).await?;
+    let Partial { offer, prefix } = slot.take().expect("it was there before");
+    let body = prefix.finish().map_err(quic::ReadError::from)?;
+    offer.complete(body).ok_or(ClientError::Answer { expected: "the announced body", found: "another".into() })
+}
+
+/// Fetches a payload, and keeps what came in `kept` until it is whole; one that is kept of another payload is dropped.
+pub(super) async fn fetch(
+    connection: &quinn::Connection,
+    id: PayloadId,
+    kept: &mut Option<Prefix>,
+) -> Result<Payload, ClientError> {
+    if kept.as_ref().is_none_or(|prefix| *prefix.id() != id) {
+        *kept = Some(Prefix::new(id));
     }
-    let fetch = Message::Fetch(Fetch { payload: offer.body.digest, offset });
+    let prefix = kept.as_mut().expect("one was begun above where there was none");
+    rest(connection, prefix).await?;
+    let prefix = kept.take().expect("it was there before");
+    Ok(prefix.finish().map_err(quic::ReadError::from)?)
+}
+
+/// Fetches what a prefix lacks, on a stream of its own.
+async fn rest(connection: &quinn::Connection, prefix: &mut Prefix) -> Result<(), ClientError> {
+    let (mut send, mut recv) = connection.open_bi().await.map_err(QuicError::from)?;
+    let PayloadId { digest: payload, bytes } = *prefix.id();
+    let offset = prefix.offset();
+    if offset > 0 {
+        tracing::info!(offset, bytes, "a payload goes on");
+    }
+    let fetch = Message::Fetch(Fetch { payload, offset });
     in_time(PIECE_TIMEOUT, "a fetch to be taken", write_message(&mut send, &fetch)).await??;
     let _ = send.finish();
     match answer(&mut recv, RESUME_TIMEOUT, "resume").await? {
@@ -108,11 +132,9 @@ async fn go_on(connection: &quinn::Connection, slot: &mut Option<Partial>) -> Re
         Message::Refused(refused) => return Err(ClientError::Refused(refused.rejection)),
         other => return Err(ClientError::Answer { expected: "resume", found: format!("{other:?}") }),
     }
-    while in_time(PIECE_TIMEOUT, "a piece of a catch-up", read_piece(&mut recv, prefix)).await?? > 0 {}
-    in_time(PIECE_TIMEOUT, "the end of a catch-up", read_end(&mut recv)).await??;
-    let Partial { offer, prefix } = slot.take().expect("it was there before");
-    let body = prefix.finish().map_err(quic::ReadError::from)?;
-    offer.complete(body).ok_or(ClientError::Answer { expected: "the announced body", found: "another".into() })
+    while in_time(PIECE_TIMEOUT, "a piece of a payload", read_piece(&mut recv, prefix)).await?? > 0 {}
+    in_time(PIECE_TIMEOUT, "the end of a payload", read_end(&mut recv)).await??;
+    Ok(())
 }
 
 async fn answer(recv: &mut quinn::RecvStream, time: Duration, expected: &'static str) -> Result<Message, ClientError> {

@@ -57,7 +57,8 @@ impl Record {
     }
 }
 
-fn held_out(seed: &Seed, hash: &[u8; 32], share: f64) -> bool {
+/// Whether an example with this hash is among the `share` (0 to 1) that a seed holds out.
+pub(crate) fn held_out(seed: &Seed, hash: &[u8; 32], share: f64) -> bool {
     seed.derive_for_key("held-out", hash).stream().unit() < share
 }
 

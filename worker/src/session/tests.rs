@@ -374,3 +374,19 @@ fn a_waiting_worker_says_when_its_machine_is_in_another_state() {
     say(&mut session, trained(1));
     assert_eq!(stated(session.handle(accepted(1), NOW)[1..].to_vec()), unplugged);
 }
+
+#[test]
+fn who_follows_releases_stays_connected_when_the_run_is_over_and_takes_no_part_in_it() {
+    let mut session = training();
+    session = session.following();
+    let finished = Message::Finished(Finished { version: Version(2), digest: digest(2) });
+    assert_eq!(hear(&mut session, finished), ["round over", "finished 2"]);
+    assert!(hear(&mut session, assignment(7, 2)).is_empty());
+    let delay = say(&mut session, Event::Disconnected);
+    assert!(delay[0].starts_with("connect "), "{delay:?}");
+    assert!(say(&mut session, Event::Connected).is_empty(), "it does not check in");
+    assert_eq!(hear(&mut session, come_back(70_000, 5)), ["connect 70000"]);
+    say(&mut session, Event::Connected);
+    let refused = Message::Refused(Refused { rejection: Rejection::new(RejectionCode::Revoked, "so it is") });
+    assert_eq!(hear(&mut session, refused), ["failed: the coordinator refused this worker (revoked): so it is"]);
+}
