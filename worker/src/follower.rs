@@ -167,6 +167,12 @@ impl Follower {
         if runs == Some(release) || (!back && self.standing.has_failed(release)) {
             return self.forget_other(None, Then::Nothing, effects);
         }
+        if let Some(runs) = runs.filter(|runs| !back && manifest.number < runs.number) {
+            // It was said to whom this worker was before its last swap, and says nothing of the release: what runs now
+            // has been told, or is at the next connection, and is answered with a way back.
+            tracing::warn!(release = manifest.number, runs = runs.number, "an older release is not taken");
+            return self.forget_other(None, Then::Nothing, effects);
+        }
         let back = back && runs.is_some_and(|runs| manifest.number < runs.number);
         if let Err(refusal) = self.check(&signed, &manifest, release, back, body) {
             return self.failed(release, Failure::Verify, refusal.to_string(), effects);

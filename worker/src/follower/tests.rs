@@ -301,7 +301,6 @@ fn each_claim_that_does_not_hold_is_refused_by_name() {
     say(&mut planned, Event::Planned(Planned { layout: layout_digest(), examples_max: 40 }));
     let why = refused(&mut planned, claim(&|manifest| manifest.layout = Digest([8; 32])));
     assert_eq!(why, format!("release 4 has layout {}, the run has {}", Digest([8; 32]), layout_digest()));
-    assert_eq!(refused(&mut running(3, 2), target(1)), "release 1 is not newer than release 3, which runs here");
     let twin = claim(&|manifest| (manifest.number, manifest.notes) = (3, "another".into()));
     assert_eq!(refused(&mut running(3, 2), twin), "release 3 is not newer than release 3, which runs here");
     let why = refused(&mut running(3, 2), claim(&|manifest| manifest.adapter.bytes = u64::MAX));
@@ -364,6 +363,16 @@ fn a_worker_that_goes_back_further_keeps_an_older_release_as_the_one_before() {
     tell(&mut follower, back_to(4));
     fetched(&mut follower, 4);
     assert_eq!(stored(&mut follower, 4), ["save runs 4 after 2", "send runs 4"]);
+}
+
+#[test]
+fn an_older_release_that_was_told_before_a_swap_was_known_is_not_taken_and_has_not_failed() {
+    let mut follower = running(3, 2);
+    assert!(tell(&mut follower, target(2)).is_empty());
+    assert_eq!(follower.standing().tried, None);
+    assert_eq!(tell(&mut follower, back_to(2)), ["check 2"], "the way back is open");
+    assert_eq!(tell(&mut follower, target(1)), ["cancel"]);
+    assert_eq!(follower.standing().current, Some(held(3)));
 }
 
 #[test]
