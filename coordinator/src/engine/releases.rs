@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use packfed_protocol::{Rejection, ReleaseOutcome, ReleaseRef, ReleaseState, RolloutVerb, Timestamp, Tried, WorkerId};
+use packfed_protocol::{
+    Failure, Rejection, ReleaseOutcome, ReleaseRef, ReleaseState, RolloutVerb, Timestamp, Tried, WorkerId,
+};
 
 use super::Engine;
 use super::orders::{Order, not_possible, note};
@@ -29,8 +31,10 @@ impl Engine {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        if self.registry.admitted(&worker, now).is_err() {
-            return self.followers.remove(&worker).map_or((), drop);
+        if let Err(rejection) = self.registry.admitted(&worker, now) {
+            self.followers.remove(&worker);
+            // Of one that only stayed there, nothing would be heard when it may take part again.
+            return self.turn_away(worker, rejection, now, effects);
         }
         self.followers.insert(worker, Follower { state, told: None });
         if let Some(tried) = state.tried {
@@ -78,8 +82,7 @@ impl Engine {
             let desired = self.desired(&worker);
             let Some(follower) = self.followers.get_mut(&worker) else { continue };
             let ReleaseState { runs, tried } = follower.state;
-            let failed =
-                |tried: Tried| Some(tried.release) == desired && matches!(tried.outcome, ReleaseOutcome::Failed(_));
+            let failed = |tried: Tried| Some(tried.release) == desired && is_final(&tried, runs);
             let right = desired == runs && follower.told.is_none_or(|told| told == runs);
             if right || follower.told == Some(desired) || tried.is_some_and(failed) {
                 continue;
@@ -153,5 +156,16 @@ impl Engine {
             *counts.entry(follower.state.runs).or_default() += 1;
         }
         counts
+    }
+}
+
+/// Whether a worker is not given a release again that it tried. To go back it has to come to, and what kept it from
+/// that once was the way there: it fetches with pauses, so that it is not told without end.
+fn is_final(tried: &Tried, runs: Option<ReleaseRef>) -> bool {
+    let goes_back = runs.is_some_and(|runs| runs.number > tried.release.number);
+    match tried.outcome {
+        ReleaseOutcome::Evaluated(_) | ReleaseOutcome::Healthy => false,
+        ReleaseOutcome::Failed(Failure::Download) => !goes_back,
+        ReleaseOutcome::Failed(Failure::Crash | Failure::Verify) => true,
     }
 }

@@ -7,6 +7,7 @@ use packfed_protocol::{
 use super::fleet::Fleet;
 use crate::change::Change;
 use crate::event::Event;
+use crate::registry::Standing;
 use crate::resume::resume;
 use crate::rollout::{Gates, OnFailure, Spec, Stage, Target, WHOLE};
 
@@ -108,6 +109,21 @@ fn a_bad_release_goes_back_by_itself_and_a_restart_knows_of_it() {
 }
 
 #[test]
+fn who_could_not_fetch_the_way_back_is_told_again() {
+    let mut fleet = Fleet::of(3, |_| {});
+    fleet.done(start(1, &[WHOLE])).unwrap();
+    (0..3).for_each(|i| drop(fleet.says(i, Some(1), Some((1, evaluated(0.0))))));
+    fleet.tick_to(200);
+    fleet.done(start(2, &[WHOLE])).unwrap();
+    fleet.says(0, Some(2), Some((2, evaluated(0.0))));
+    fleet.done(Change::Steer { rollout: 2, verb: RolloutVerb::RollBack }).unwrap();
+    let failed = |failure| Some((1, ReleaseOutcome::Failed(failure)));
+    assert_eq!(fleet.says(0, Some(2), failed(Failure::Download)), ["offer 0 release 1"]);
+    assert_eq!(fleet.says(0, Some(2), failed(Failure::Verify)), [""; 0], "it would say the same without end");
+    assert_eq!(fleet.says(0, None, failed(Failure::Download)), [""; 0], "it has not run anything later");
+}
+
+#[test]
 fn a_restart_looks_at_the_time_that_went_by() {
     let mut fleet = Fleet::of(3, |_| {});
     fleet.done(start(1, &[WHOLE])).unwrap();
@@ -116,6 +132,22 @@ fn a_restart_looks_at_the_time_that_went_by() {
     assert!(resumed.deadline().is_some_and(|at| at <= fleet.now));
     resumed.handle(Event::Tick, fleet.now.plus(500));
     assert_eq!(resumed.rollouts().records()[&1].phase.name(), "completed");
+}
+
+#[test]
+fn who_may_not_take_part_is_told_when_to_come_and_say_again_what_it_runs() {
+    let mut fleet = Fleet::of(3, |_| {});
+    fleet.done(start(1, &[WHOLE])).unwrap();
+    let until = fleet.now.plus(500);
+    let (worker, state) = (fleet.id(0), ReleaseState { runs: None, tried: None });
+    assert_eq!(fleet.says(0, None, None), ["offer 0 release 1"]);
+    fleet.stand(worker, Standing::Suspended(until));
+    let said = fleet.handle(Event::ReleaseState { worker, state });
+    assert_eq!(said, ["send 0 come-back suspended"]);
+    assert_eq!(fleet.offers(Change::Steer { rollout: 1, verb: RolloutVerb::Abort }), [""; 0], "it is not there");
+    fleet.done(start(2, &[WHOLE])).unwrap();
+    fleet.tick_to(501);
+    assert_eq!(fleet.says(0, None, None), ["offer 0 release 2"]);
 }
 
 #[test]
