@@ -13,6 +13,7 @@ pub fn at_coordinator(worker: WorkerId, frame: &[u8], ticket: Option<Ticket>) ->
     match (message, ticket) {
         (Ok(Message::Enroll(enroll)), None) => EngineEvent::Enroll { worker, enroll },
         (Ok(Message::CheckIn(check_in)), None) => EngineEvent::CheckIn { worker, check_in },
+        (Ok(Message::ReleaseState(state)), None) => EngineEvent::ReleaseState { worker, state },
         (Ok(Message::Update(signed)), Some(ticket)) => match signed.verify(&worker) {
             Ok(update) => EngineEvent::Update { ticket, update },
             Err(rejection) => EngineEvent::BadUpdate { ticket, worker, rejection },

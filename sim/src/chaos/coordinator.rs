@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use packfed_coordinator::aggregation::Aggregation;
 use packfed_coordinator::engine::Engine;
-use packfed_coordinator::event::{Effect, Event, Stored, Ticket, Write};
+use packfed_coordinator::event::{Effect, Event, Ticket, Write};
 use packfed_coordinator::plan::RunPlan;
 use packfed_coordinator::registry::{Member as Enrolled, Registry, Standing};
 use packfed_coordinator::resume::{ResumeError, resume};
-use packfed_protocol::{FrameType, HEADER_BYTES, Message, Outcome, Round, Verdict, WorkerId};
+use packfed_protocol::{Message, Outcome, ReleaseRef, Verdict, WorkerId};
 
+use super::brief::{brief_event, brief_write};
+use super::doubt::are_there;
 use super::invariants::Seen;
 use super::network::{ConnectionId, Way};
 use super::sabotage::{RottenJournal, Sabotage};
@@ -47,6 +49,13 @@ impl Process {
     #[must_use]
     pub const fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The name of a question that nobody has asked yet.
+    pub(super) fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
     }
 }
 
@@ -96,10 +105,11 @@ impl World {
         }
         let store = self.disk.store()?;
         store.claim(&plan)?;
-        let stored = store.load(&plan)?;
+        let (stored, ledger) = (store.load(&plan)?, store.ledger()?);
         let engine = if rots { resume(plan, &RottenJournal(store), now)? } else { resume(plan, store, now)? };
-        if let Some(write) = self.in_doubt.take().filter(|write| stored.as_ref().is_some_and(|s| holds(s, write))) {
-            self.stored(&write);
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        if are_there(&in_doubt, stored.as_ref(), &ledger) {
+            in_doubt.iter().for_each(|write| self.stored(write));
         }
         self.processes += 1;
         let version = engine.head().version();
@@ -175,8 +185,7 @@ impl World {
         }
         self.counts.late_updates += u64::from(broken);
         let Some(process) = &mut self.process else { return };
-        let ticket = Ticket(process.next_ticket);
-        process.next_ticket += 1;
+        let ticket = process.ticket();
         process.tickets.insert(ticket, id);
         let event = carry::at_coordinator(self.devices[worker].id(), frame, Some(ticket));
         let late = if broken { ", late" } else { "" };
@@ -213,7 +222,7 @@ impl World {
     }
 
     /// Tells the engine, and does what it says until that is done or the process dies over it.
-    fn give(&mut self, event: Event) {
+    pub(super) fn give(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             events.extend(self.give_one(event));
@@ -226,25 +235,25 @@ impl World {
         let mut next = None;
         let now = self.clock.shows(self.now);
         let asked = self.process.as_mut()?.engine.handle(event, now);
-        let effects = match self.sabotage {
+        let effects: Vec<Effect> = match self.sabotage {
             Some(sabotage) => asked.into_iter().flat_map(|effect| sabotage.pass(effect)).collect(),
             None => asked,
         };
-        for effect in effects {
+        let mut effects = effects.into_iter().peekable();
+        while let Some(effect) = effects.next() {
             if !self.power_lasts() {
                 self.crash_coordinator();
                 return None;
             }
             match effect {
                 Effect::Store(write) => {
-                    if let Err(error) = self.disk.write(&write) {
-                        self.counts.failed_writes += 1;
-                        self.say(format_args!("coordinator cannot store {}: {error}", brief_write(&write)));
-                        self.in_doubt = Some(write);
-                        self.crash_coordinator();
+                    let mut group = vec![write];
+                    while let Some(Effect::Store(write)) = effects.next_if(|next| matches!(next, Effect::Store(_))) {
+                        group.push(write);
+                    }
+                    if !self.store(group) {
                         return None;
                     }
-                    self.stored(&write);
                 }
                 Effect::Send { worker, message } => self.send_down(worker, &message),
                 Effect::Verdict { ticket, verdict } => self.answer(ticket, &verdict),
@@ -253,8 +262,8 @@ impl World {
                     next = Some(task.answer(store));
                     self.say(format_args!("coordinator aggregates round {} by {:?}", task.round, task.rule));
                 }
-                // No operator and no release is in these scenarios.
-                Effect::Ordered { .. } | Effect::Offer { .. } => {}
+                Effect::Ordered { ticket, result } => self.ordered(ticket, &result),
+                Effect::Offer { worker, target, runs } => self.offer(worker, target, runs),
                 // The alarm is set anew below, from the engine's own deadline.
                 Effect::Wake(_) => {}
             }
@@ -263,6 +272,20 @@ impl World {
             self.invariants.see(&Seen::Settled { engine: &process.engine }, self.now);
         }
         next
+    }
+
+    /// Makes durable what is asked for in a row, all of it or nothing, as the server does; whether the process lives.
+    fn store(&mut self, group: Vec<Write>) -> bool {
+        if let Err(error) = self.disk.write_all(&group) {
+            self.counts.failed_writes += 1;
+            let briefs: Vec<String> = group.iter().map(brief_write).collect();
+            self.say(format_args!("coordinator cannot store {}: {error}", briefs.join(", ")));
+            self.in_doubt = group;
+            self.crash_coordinator();
+            return false;
+        }
+        group.iter().for_each(|write| self.stored(write));
+        true
     }
 
     /// Whether the process lives to carry out one more effect.
@@ -295,7 +318,8 @@ impl World {
                 self.counts.commits += 1;
                 self.counts.commits_after_faults += u64::from(self.healed);
             }
-            Write::Enroll { .. } | Write::Members(_) | Write::Accept { .. } | Write::Note(_) => {}
+            Write::Note(note) => self.count_rollouts(note),
+            Write::Enroll { .. } | Write::Members(_) | Write::Accept { .. } => {}
         }
         self.see(&Seen::Durable(write));
     }
@@ -305,6 +329,14 @@ impl World {
         let frame = message.encode();
         let arrives = self.network.on_control(id, Way::Down, self.now, frame.len());
         self.at(arrives, Happening::Heard { connection: id, frame });
+    }
+
+    /// Tells a worker which release to run.
+    fn offer(&mut self, worker: WorkerId, target: Option<ReleaseRef>, runs: Option<ReleaseRef>) {
+        self.see(&Seen::Offered { worker, target });
+        if let Some(target) = self.shelf.target(target, runs) {
+            self.send_down(worker, &Message::Target(target));
+        }
     }
 
     fn answer(&mut self, ticket: Ticket, verdict: &Verdict) {
@@ -327,6 +359,7 @@ impl World {
         let Some(process) = self.process.take() else { return };
         self.counts.coordinator_crashes += 1;
         self.counts.crashes_in_a_round += u64::from(!self.open_rounds.is_empty());
+        self.counts.crashes_in_a_rollout += u64::from(!self.open_rollouts.is_empty());
         self.say(format_args!("coordinator dies"));
         self.dies_after = None;
         self.see(&Seen::Died);
@@ -346,55 +379,4 @@ impl World {
         let down = 1 + self.luck.below(self.scenario.faults.down_ms_max);
         self.after(down, Happening::CoordinatorStarts);
     }
-}
-
-/// Whether a write that failed is there all the same: the power may go between the sync and its answer.
-fn holds(stored: &Stored, write: &Write) -> bool {
-    let open = |round: Round| stored.open.iter().find(|(open, _)| open.round == round);
-    match write {
-        Write::Open(opened) => open(opened.round).is_some_and(|(open, _)| open == opened),
-        Write::Accept { round, frame, .. } => open(*round).is_some_and(|(_, frames)| frames.contains(&frame.to_vec())),
-        Write::Abandon { round } => open(*round).is_none(),
-        Write::Commit(commit) => stored.head.version == commit.head.version,
-        // Everybody is enrolled from the start, and what is known of them beyond a round is not looked at.
-        Write::Enroll { .. } | Write::Members(_) | Write::Note(_) => false,
-    }
-}
-
-fn brief_event(event: &Event) -> String {
-    match event {
-        Event::CheckIn { check_in, .. } => {
-            format!("check-in, version {}{}", check_in.version, if check_in.planned { "" } else { ", no plan" })
-        }
-        Event::Update { update, .. } => {
-            format!("update for round {} against version {}", update.header().round, update.header().base)
-        }
-        Event::BadUpdate { rejection, .. } => format!("bad update: {rejection}"),
-        Event::BadMessage { rejection, .. } => format!("bad message: {rejection}"),
-        other => format!("{other:?}"),
-    }
-}
-
-fn brief_write(write: &Write) -> String {
-    match write {
-        Write::Open(open) => {
-            format!("open round {} of {} workers from version {}", open.round, open.cohort.len(), open.base)
-        }
-        Write::Accept { round, frame, .. } => format!("accept an update of {} bytes into round {round}", frame.bytes()),
-        Write::Abandon { round } => format!("abandon round {round}"),
-        Write::Commit(commit) => {
-            let (version, updates) = (commit.summary.version, commit.summary.updates);
-            let digest = commit.summary.digest.to_string();
-            format!("commit round {} of {updates} updates as version {version}, {:.12}", commit.round, digest)
-        }
-        Write::Enroll { worker, .. } => format!("enroll {worker}"),
-        Write::Members(entries) => format!("what is known of {} workers", entries.len()),
-        Write::Note(note) => format!("{note:?}"),
-    }
-}
-
-/// A frame's type by its header, for the trace.
-pub(super) fn frame_name(frame: &[u8]) -> &'static str {
-    let number = frame.get(3).copied().filter(|_| frame.len() >= HEADER_BYTES);
-    number.and_then(FrameType::from_number).map_or("bytes", FrameType::name)
 }

@@ -4,13 +4,15 @@
 //! anew remembers nothing, and training goes on whatever the network does.
 
 use packfed_codec::Seed;
-use packfed_protocol::{Digest, Identity, Message, Round, WorkerId};
+use packfed_protocol::{Digest, Identity, Message, Round, Target, WorkerId};
+use packfed_worker::follower;
 use packfed_worker::local::host::Unattended;
 use packfed_worker::session::{Effect, Ending, Event, Session};
 use packfed_worker::task::{Job, LocalTask, Trained};
 
+use super::brief::frame_name;
 use super::clock::Clock;
-use super::coordinator::frame_name;
+use super::following::Following;
 use super::invariants::Seen;
 use super::malice;
 use super::network::{ConnectionId, Way, idle_ms};
@@ -21,7 +23,6 @@ use super::world::{Happening, World};
 use crate::carry;
 
 /// A worker's device.
-#[derive(Debug)]
 pub struct Device {
     identity: Identity,
     task: StandIn,
@@ -34,7 +35,9 @@ pub struct Device {
     /// Attempts of this device to connect so far; the last one counts.
     links: u64,
     connection: Option<ConnectionId>,
-    /// Whether its process ended with the final model.
+    /// What it has beside its session, if it follows releases.
+    pub(super) following: Option<Following>,
+    /// Whether it came to the final model; its process ended then unless it follows releases.
     pub(super) finished: bool,
 }
 
@@ -59,6 +62,7 @@ impl Device {
             life: 0,
             links: 0,
             connection: None,
+            following: member.follows.map(|follows| Following::new(seed, number, follows)),
             finished: false,
         }
     }
@@ -67,6 +71,16 @@ impl Device {
     #[must_use]
     pub fn id(&self) -> WorkerId {
         self.identity.id()
+    }
+
+    /// Its processes so far.
+    pub(super) const fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// Its connection, as far as it knows.
+    pub(super) const fn connection(&self) -> Option<ConnectionId> {
+        self.connection
     }
 }
 
@@ -81,9 +95,12 @@ impl World {
         device.finished = false;
         let now = device.clock.shows(self.now);
         let (session, effects) = Session::new(device.identity.clone(), run, BASE, device.task.examples(), now);
-        device.session = Some(session);
+        device.session = Some(if device.following.is_some() { session.following() } else { session });
         self.say(format_args!("w{worker} starts"));
-        self.do_all(worker, effects);
+        self.start_follower(worker);
+        if self.devices[worker].session.is_some() {
+            self.do_all(worker, effects);
+        }
     }
 
     pub(super) fn crash_worker(&mut self, worker: usize) {
@@ -92,6 +109,7 @@ impl World {
             return;
         }
         device.finished = false;
+        device.following.iter_mut().for_each(Following::die);
         self.counts.worker_crashes += 1;
         self.say(format_args!("fault: w{worker} dies"));
         self.hang_up(worker);
@@ -176,7 +194,14 @@ impl World {
         }
         self.say(format_args!("w{worker} ← {}", frame_name(frame)));
         match carry::at_worker(frame) {
-            Ok(event) => self.tell(worker, event),
+            Ok(event) => {
+                let target = match &event {
+                    Event::Message(message) => target_of(message),
+                    _ => None,
+                };
+                self.tell(worker, event);
+                target.into_iter().for_each(|target| self.follow(worker, follower::Event::Target(target)));
+            }
             Err(error) => unreachable!("the coordinator encodes what can be decoded: {error}"),
         }
     }
@@ -188,17 +213,28 @@ impl World {
         }
     }
 
-    /// Tells a worker's session, if its process lives, and does what it says.
+    /// Tells a worker's session, if its process lives, and does what it says; its follower hears what concerns it too.
     fn tell(&mut self, worker: usize, event: Event) {
+        let also = match &event {
+            Event::Connected => Some(follower::Event::Connected),
+            Event::Disconnected => Some(follower::Event::Disconnected),
+            Event::Message(_) | Event::Conditions(_) | Event::Trained { .. } | Event::Verdict(_) | Event::Tick => None,
+        };
         let device = &mut self.devices[worker];
         let now = device.clock.shows(self.now);
         let Some(session) = &mut device.session else { return };
+        let before = session.planned();
         let effects = session.handle(event, now);
+        let planned = session.planned().filter(|planned| Some(*planned) != before);
         if let Some(replica) = session.replica() {
             let (version, digest) = (replica.version().0, Digest(replica.state().digest().0));
             self.see(&Seen::Replica { worker, version, digest });
         }
         self.do_all(worker, effects);
+        if let Some((layout, examples_max)) = planned {
+            self.follow(worker, follower::Event::Planned(follower::Planned { layout, examples_max }));
+        }
+        also.into_iter().for_each(|event| self.follow(worker, event));
     }
 
     fn do_all(&mut self, worker: usize, effects: Vec<Effect>) {
@@ -209,6 +245,9 @@ impl World {
                 Effect::Connect(_) if device.links > 0 && self.sabotage == Some(Sabotage::NobodyReconnects) => {}
                 Effect::Connect(moment) => {
                     // If there is a connection yet, the worker was told to come back on another.
+                    if device.connection.is_some() {
+                        self.follow(worker, follower::Event::Left);
+                    }
                     self.hang_up(worker);
                     let device = &mut self.devices[worker];
                     device.links += 1;
@@ -228,7 +267,7 @@ impl World {
         }
     }
 
-    fn send_up(&mut self, worker: usize, message: &Message) {
+    pub(super) fn send_up(&mut self, worker: usize, message: &Message) {
         let Some(id) = self.devices[worker].connection else { return };
         let mut frames = vec![message.encode()];
         if self.lies(worker) {
@@ -285,21 +324,37 @@ impl World {
     }
 
     fn stop(&mut self, worker: usize, ending: &Ending) {
-        self.devices[worker].session = None;
-        self.hang_up(worker);
+        let device = &mut self.devices[worker];
         match ending {
             Ending::Finished { version, .. } => {
+                device.finished = true;
+                let stays = device.following.is_some();
                 self.say(format_args!("w{worker} is finished at version {version}"));
-                self.devices[worker].finished = true;
+                if !stays {
+                    self.devices[worker].session = None;
+                    self.hang_up(worker);
+                }
             }
             Ending::Failed(error) => {
+                device.session = None;
+                device.following.iter_mut().for_each(Following::die);
+                self.hang_up(worker);
                 let why = error.to_string();
                 self.say(format_args!("w{worker} gives up: {why}"));
-                if !self.lies(worker) {
+                // A lie may lead to this after its time.
+                if !self.devices[worker].malicious {
                     self.see(&Seen::GaveUp { worker, why: &why });
                 }
                 self.after(GAVE_UP_MS, Happening::WorkerStarts { worker });
             }
         }
+    }
+}
+
+/// What a message says that a worker is to run, if it is of that.
+fn target_of(message: &Message) -> Option<Target> {
+    match message {
+        Message::Target(target) => Some(target.clone()),
+        _ => None,
     }
 }

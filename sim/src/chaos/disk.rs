@@ -67,15 +67,15 @@ impl Disk {
         self.forgotten
     }
 
-    /// Makes a change durable.
+    /// Makes changes durable, all of them or none.
     ///
     /// # Errors
     /// If the disk is full, or the power goes.
-    pub fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+    pub fn write_all(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         if self.refused_write > 0.0 && self.stream.unit() < self.refused_write {
             return Err(StoreError::Engine { doing: "write store".to_owned(), why: "the disk is full".to_owned() });
         }
-        self.store()?.write(write)
+        self.store()?.write_all(writes)
     }
 
     /// Lets the power go during one of the next operations, where the store has operations to speak of.

@@ -6,10 +6,11 @@ use packfed_codec::Seed;
 use packfed_protocol::{Digest, Timestamp};
 use serde::Serialize;
 
-use super::invariants::{Seen, Violation, finished_within_ms};
+use super::counts::Counts;
+use super::invariants::{Seen, Violation, over_within_ms};
 use super::sabotage::Sabotage;
 use super::scenario::{Scenario, StoreKind};
-use super::world::{Counts, World};
+use super::world::World;
 
 /// What a run is asked for beside its seed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,7 +55,7 @@ pub fn run(seed: u64, wish: &Wish) -> Outcome {
 fn attempt(number: u64, wish: &Wish) -> Result<Outcome, String> {
     let seed = Seed::from_number(number).derive("packfed/chaos/1", &[]);
     let scenario = Scenario::draw(&seed, wish.store).map_err(|error| error.to_string())?;
-    let ends = Timestamp(scenario.heals_at_ms).plus(finished_within_ms(&scenario.plan));
+    let ends = Timestamp(scenario.heals_at_ms).plus(over_within_ms(&scenario));
     let mut world = World::new(&seed, scenario, wish.sabotage, wish.readable).map_err(|error| error.to_string())?;
     for _ in 0..EVENTS_MAX {
         if world.over() || world.now > ends || !world.invariants.violations().is_empty() || !world.step() {
@@ -73,8 +74,8 @@ impl World {
     fn end(&mut self) {
         if self.invariants.violations().is_empty() {
             let version = self.process.as_ref().map_or(0, |process| process.engine().head().version());
-            let unfinished = self.unfinished();
-            self.see(&Seen::Ended { version, unfinished });
+            let (unfinished, soaking, astray) = (self.unfinished(), self.soaking(), self.astray());
+            self.see(&Seen::Ended { version, unfinished, soaking, astray });
         }
         for violation in self.invariants.violations().to_vec() {
             self.say(format_args!("VIOLATION of: {violation}"));

@@ -4,9 +4,10 @@
 //! nothing of what ships is changed.
 
 use packfed_coordinator::event::{Effect, Stored, Write};
-use packfed_coordinator::ledger::Ledger;
+use packfed_coordinator::ledger::{Ledger, Note};
 use packfed_coordinator::plan::RunPlan;
 use packfed_coordinator::registry::Registry;
+use packfed_coordinator::rollout::Phase;
 use packfed_coordinator::store::{Store, StoreError};
 use packfed_protocol::{CatchUp, Message, Refused, Rejection, RejectionCode, Round, Version, WorkerId};
 
@@ -37,11 +38,25 @@ pub enum Sabotage {
     JournalRots,
     /// The disk under the store says that it has synced, and has not.
     DiskLies,
+    /// A later stage of a rollout leaves out whom the one before had taken in.
+    StageDropsWorkers,
+    /// The first stage of a rollout takes in everybody.
+    FirstStageIsEverybody,
+    /// A worker that is to go back is told to stay with what ended.
+    EndedReleaseIsOffered,
+    /// A worker does not hear that it is to run the base model again.
+    TargetGoesUnheard,
+    /// The store loses that a rollout ended and says that it has it.
+    EndIsLost,
+    /// The store loses who has reported.
+    ReporterIsForgotten,
+    /// Nobody is told to run anything.
+    OfferIsLost,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 19] = [
         Self::AbandonedRoundStaysOpen,
         Self::CommitSkipsAVersion,
         Self::CommitIsLost,
@@ -54,6 +69,13 @@ impl Sabotage {
         Self::HonestWorkerIsRefused,
         Self::JournalRots,
         Self::DiskLies,
+        Self::StageDropsWorkers,
+        Self::FirstStageIsEverybody,
+        Self::EndedReleaseIsOffered,
+        Self::TargetGoesUnheard,
+        Self::EndIsLost,
+        Self::ReporterIsForgotten,
+        Self::OfferIsLost,
     ];
 
     /// What becomes of an effect on its way.
@@ -61,7 +83,9 @@ impl Sabotage {
         match (self, effect) {
             (Self::AbandonedRoundStaysOpen, Effect::Store(Write::Abandon { .. }))
             | (Self::AcceptedUpdateIsLost, Effect::Store(Write::Accept { .. }))
-            | (Self::VerdictIsLost, Effect::Verdict { .. }) => Vec::new(),
+            | (Self::VerdictIsLost, Effect::Verdict { .. })
+            | (Self::ReporterIsForgotten, Effect::Store(Write::Note(Note::Reported { .. })))
+            | (Self::OfferIsLost, Effect::Offer { .. }) => Vec::new(),
             (Self::CommitIsLost, Effect::Store(Write::Commit(commit))) if commit.head.version.is_multiple_of(3) => {
                 Vec::new()
             }
@@ -77,6 +101,24 @@ impl Sabotage {
             (Self::HonestWorkerIsRefused, Effect::Send { worker, message: Message::Assignment(_) }) => {
                 let rejection = Rejection::new(RejectionCode::UnknownWorker, "the key is not enrolled");
                 vec![Effect::Send { worker, message: Message::Refused(Refused { rejection }) }]
+            }
+            (Self::EndIsLost, Effect::Store(Write::Note(Note::Rollout(record))))
+                if matches!(record.phase, Phase::Aborted | Phase::RolledBack) =>
+            {
+                Vec::new()
+            }
+            (Self::StageDropsWorkers, Effect::Store(Write::Note(Note::Rollout(mut record)))) => {
+                record.threshold /= if record.phase.stage() == Some(1) { 1 << 20 } else { 1 };
+                vec![Effect::Store(Write::Note(Note::Rollout(record)))]
+            }
+            (Self::FirstStageIsEverybody, Effect::Store(Write::Note(Note::Rollout(mut record)))) => {
+                record.threshold = u64::MAX;
+                vec![Effect::Store(Write::Note(Note::Rollout(record)))]
+            }
+            (Self::EndedReleaseIsOffered, Effect::Offer { worker, target, runs: Some(runs) })
+                if target.is_none_or(|target| target.number < runs.number) =>
+            {
+                vec![Effect::Offer { worker, target: Some(runs), runs: Some(runs) }]
             }
             (_, effect) => vec![effect],
         }

@@ -15,6 +15,8 @@ use packfed_coordinator::strikes::Strikes;
 use packfed_protocol::{Digest, Identity, RunId};
 use serde::{Deserialize, Serialize};
 
+use super::rollouts::{Follows, Rollouts};
+
 /// Where the coordinator keeps the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,6 +40,8 @@ pub struct Member {
     pub malicious: bool,
     /// How far its clock is off at first, in milliseconds.
     pub clock_ms: i64,
+    /// How it takes part in rollouts, if it follows releases.
+    pub follows: Option<Follows>,
 }
 
 /// How the network and the processes behave while faults are on. A mean of 0 is never.
@@ -86,6 +90,8 @@ pub struct Scenario {
     pub store: StoreKind,
     /// How far the coordinator's clock is off at first, in milliseconds.
     pub clock_ms: i64,
+    /// What the operator does, and how releases fare.
+    pub rollouts: Rollouts,
 }
 
 /// The digest of a base model that nobody has.
@@ -112,7 +118,15 @@ impl Scenario {
         let heals_at_ms = FAULTY_MS_MIN + stream.below(FAULTY_MS_MAX - FAULTY_MS_MIN);
         let clock_ms = offset(&mut stream, faults.clock_ms_max);
         let own = if stream.below(REDB_EVERY) == 0 { StoreKind::Redb } else { StoreKind::Memory };
-        Ok(Self { plan, members, faults, heals_at_ms, store: store.unwrap_or(own), clock_ms })
+        Ok(Self {
+            plan,
+            members,
+            faults,
+            heals_at_ms,
+            store: store.unwrap_or(own),
+            clock_ms,
+            rollouts: Rollouts::draw(seed),
+        })
     }
 }
 
@@ -222,6 +236,7 @@ fn members(seed: &Seed, honest: u64, malicious: u64, faults: &Faults, stream: &m
         step_ms: if stream.below(5) == 0 { 200 + stream.below(2_000) } else { 5 + stream.below(100) },
         malicious: number >= honest,
         clock_ms: offset(stream, faults.clock_ms_max),
+        follows: Follows::draw(seed, number),
     };
     (0..honest + malicious).map(member).collect()
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use packfed_protocol::Digest;
 use serde::Serialize;
 
+use super::counts::Counts;
 use super::run::{Outcome, Wish, run};
-use super::world::Counts;
 use crate::parallel;
 
 /// What became of many seeds.

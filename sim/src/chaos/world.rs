@@ -7,18 +7,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use packfed_codec::{Seed, Stream};
 use packfed_coordinator::event::Write;
 use packfed_coordinator::store::StoreError;
-use packfed_protocol::{Round, Timestamp};
+use packfed_protocol::{PayloadId, Round, Timestamp};
+use packfed_worker::follower;
 use packfed_worker::task::Trained;
-use serde::Serialize;
 
 use super::clock::Clock;
 use super::coordinator::Process;
+use super::counts::Counts;
 use super::device::Device;
 use super::disk::Disk;
 use super::invariants::{Invariants, Seen};
 use super::network::{ConnectionId, Network, idle_ms};
+use super::operator::Operator;
 use super::sabotage::Sabotage;
 use super::scenario::{Member, Scenario, offset};
+use super::shelf::Shelf;
 use super::trace::Trace;
 
 /// Something that is to happen.
@@ -50,6 +53,12 @@ pub(super) enum Happening {
     Lost(ConnectionId),
     /// A worker's training ends.
     Trained { worker: usize, life: u64, round: Round, result: Result<Trained, String> },
+    /// Something that a worker's follower waits for.
+    Followed { worker: usize, life: u64, event: Box<follower::Event> },
+    /// A worker's fetch of a release ends.
+    FetchEnds { worker: usize, life: u64, connection: ConnectionId, turn: u64, payload: PayloadId },
+    /// The operator may order something.
+    Operates,
     /// Something goes wrong.
     Fault(Fault),
     /// Nothing goes wrong any more.
@@ -70,95 +79,6 @@ impl Fault {
     const ALL: [Self; 5] = [Self::Break, Self::Partition, Self::WorkerCrash, Self::CoordinatorCrash, Self::ClockSet];
 }
 
-/// How often what happened in a run, or in many.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Lines of the trace.
-    pub events: u64,
-    /// Rounds opened.
-    pub rounds: u64,
-    /// Rounds committed.
-    pub commits: u64,
-    /// Of these, once nothing went wrong any more.
-    pub commits_after_faults: u64,
-    /// Rounds abandoned.
-    pub abandoned: u64,
-    /// Updates that reached the coordinator.
-    pub arrived: u64,
-    /// Updates accepted.
-    pub accepted: u64,
-    /// Updates discarded.
-    pub discarded: u64,
-    /// Updates rejected, by reason.
-    pub rejected: BTreeMap<String, u64>,
-    /// Coordinator processes that died.
-    pub coordinator_crashes: u64,
-    /// Of these, with a round open in the store.
-    pub crashes_in_a_round: u64,
-    /// Worker processes that died.
-    pub worker_crashes: u64,
-    /// Connections broken.
-    pub broken_connections: u64,
-    /// Frames lost with them.
-    pub lost_frames: u64,
-    /// Updates read after their connection had broken.
-    pub late_updates: u64,
-    /// Partitions.
-    pub partitions: u64,
-    /// Clocks set anew.
-    pub clocks_set: u64,
-    /// Lies told.
-    pub lies: u64,
-    /// Rounds of local training that faulted.
-    pub training_faults: u64,
-    /// Writes that the disk refused or lost its power over.
-    pub failed_writes: u64,
-    /// Unsynced sectors that a disk forgot.
-    pub forgotten_sectors: u64,
-}
-
-impl Counts {
-    /// Adds another run's.
-    pub fn add(&mut self, other: &Self) {
-        for (sum, n) in self.plain_mut().into_iter().zip(other.clone().plain_mut()) {
-            *sum += *n;
-        }
-        for (reason, n) in &other.rejected {
-            *self.rejected.entry(reason.clone()).or_default() += n;
-        }
-    }
-
-    fn plain_mut(&mut self) -> [&mut u64; 20] {
-        let Self { events, rounds, commits, commits_after_faults, abandoned, arrived, accepted, discarded, .. } = self;
-        let Self { coordinator_crashes, crashes_in_a_round, worker_crashes, broken_connections, lost_frames, .. } =
-            self;
-        let Self { late_updates, partitions, clocks_set, lies, training_faults, failed_writes, .. } = self;
-        let Self { forgotten_sectors, .. } = self;
-        [
-            events,
-            rounds,
-            commits,
-            commits_after_faults,
-            abandoned,
-            arrived,
-            accepted,
-            discarded,
-            coordinator_crashes,
-            crashes_in_a_round,
-            worker_crashes,
-            broken_connections,
-            lost_frames,
-            late_updates,
-            partitions,
-            clocks_set,
-            lies,
-            training_faults,
-            failed_writes,
-            forgotten_sectors,
-        ]
-    }
-}
-
 /// See the module.
 pub struct World {
     pub(super) scenario: Scenario,
@@ -176,15 +96,23 @@ pub struct World {
     pub(super) healed: bool,
     /// Rounds that are open by what is durable.
     pub(super) open_rounds: BTreeSet<Round>,
-    /// A write that failed, and may be durable all the same.
-    pub(super) in_doubt: Option<Write>,
+    /// Rollouts that are not over by what is durable.
+    pub(super) open_rollouts: BTreeSet<u64>,
+    /// How much was done to each rollout by what is durable.
+    pub(super) histories: BTreeMap<u64, usize>,
+    /// Writes that failed together, and may be durable all the same.
+    pub(super) in_doubt: Vec<Write>,
     /// Effects that the coordinator's process carries out before it dies, if it is to.
     pub(super) dies_after: Option<u64>,
     pub(super) sabotage: Option<Sabotage>,
     /// Updates that went over the wire, the last ones.
     pub(super) overheard: VecDeque<Vec<u8>>,
     pub(super) luck: Stream,
+    pub(super) operator: Operator,
+    pub(super) shelf: Shelf,
     queue: BTreeMap<(Timestamp, u64), Happening>,
+    /// What a partition keeps from happening, by its number, and until when.
+    held_up: BTreeMap<u64, Timestamp>,
     number: u64,
 }
 
@@ -220,16 +148,21 @@ impl World {
             clock,
             disk,
             trace: Trace::new(readable),
-            invariants: Invariants::of(&scenario.plan),
+            invariants: Invariants::of(&scenario),
             counts: Counts::default(),
             healed: false,
             open_rounds: BTreeSet::new(),
-            in_doubt: None,
+            open_rollouts: BTreeSet::new(),
+            histories: BTreeMap::new(),
+            in_doubt: Vec::new(),
             dies_after: None,
             sabotage,
             overheard: VecDeque::new(),
             luck: seed.derive("packfed/chaos/luck/1", &[]).stream(),
+            operator: Operator::new(seed, scenario.rollouts.order_ms),
+            shelf: Shelf::new(seed, &scenario.plan, scenario.rollouts.bad),
             queue: BTreeMap::new(),
+            held_up: BTreeMap::new(),
             number: 0,
             scenario,
         };
@@ -248,6 +181,7 @@ impl World {
             self.plan_fault(fault);
         }
         self.at(Timestamp(self.scenario.heals_at_ms), Happening::Heal);
+        self.plan_order();
     }
 
     /// What the seed stands for, as the first lines of the trace.
@@ -259,20 +193,25 @@ impl World {
         self.trace.line(now, format_args!("selection {selection:?}, reporting {reporting:?} + {}", raw.over_selection));
         self.trace.line(now, format_args!("aggregation {:?}, buffered {:?}", raw.aggregation, raw.buffered));
         self.trace.line(now, format_args!("until {heals_at_ms} ms: {faults:?}"));
-        for (number, Member { malicious, step_ms, examples, .. }) in members.iter().enumerate() {
+        self.trace.line(now, format_args!("{:?}", self.scenario.rollouts));
+        for (number, Member { malicious, step_ms, examples, follows, .. }) in members.iter().enumerate() {
             let kind = if *malicious { "lying" } else { "honest" };
-            self.trace.line(now, format_args!("w{number} is {kind}, {examples} examples, {step_ms} ms a step"));
+            let follows = if follows.is_some() { ", follows releases" } else { "" };
+            self.trace
+                .line(now, format_args!("w{number} is {kind}, {examples} examples, {step_ms} ms a step{follows}"));
         }
     }
 
     /// Lets the next thing happen; whether there was one.
     pub fn step(&mut self) -> bool {
         let Some(((now, number), happening)) = self.queue.pop_first() else { return false };
-        if let Some(until) = self.held_up(&happening, now) {
+        if let Some(until) = self.is_held_up(&happening, now) {
             // Under its own number, so that what was sent first still arrives first.
             self.queue.insert((until, number), happening);
+            self.held_up.insert(number, until);
             return true;
         }
+        self.held_up.remove(&number);
         self.now = now;
         match happening {
             Happening::CoordinatorStarts => self.start_coordinator(),
@@ -288,16 +227,21 @@ impl World {
             Happening::Heard { connection, frame } => self.heard(connection, &frame),
             Happening::Lost(connection) => self.lost(connection),
             Happening::Trained { worker, life, round, result } => self.trained(worker, life, round, result),
+            Happening::Followed { worker, life, event } => self.followed(worker, life, *event),
+            Happening::FetchEnds { worker, life, connection, turn, payload } => {
+                self.fetch_ends(worker, life, connection, (turn, payload));
+            }
+            Happening::Operates => self.operates(),
             Happening::Fault(fault) => self.fault(fault),
             Happening::Heal => self.heal(),
         }
         true
     }
 
-    /// Whether nothing goes wrong any more and everybody holds the final model.
+    /// Whether nothing goes wrong any more, everybody holds the final model, and nobody waits for a release.
     #[must_use]
     pub fn over(&self) -> bool {
-        self.healed && self.unfinished() == 0
+        self.healed && self.unfinished() == 0 && self.releases_rest()
     }
 
     /// Workers that do not hold the final model.
@@ -343,7 +287,7 @@ impl World {
     }
 
     /// Until when a partition keeps something from arriving.
-    fn held_up(&self, happening: &Happening, now: Timestamp) -> Option<Timestamp> {
+    fn is_held_up(&self, happening: &Happening, now: Timestamp) -> Option<Timestamp> {
         let connection = match happening {
             Happening::Said { connection, .. }
             | Happening::Delivered { connection, .. }
@@ -358,6 +302,9 @@ impl World {
             | Happening::Linked { .. }
             | Happening::Lost(_)
             | Happening::Trained { .. }
+            | Happening::Followed { .. }
+            | Happening::FetchEnds { .. }
+            | Happening::Operates
             | Happening::Fault(_)
             | Happening::Heal => return None,
         };
@@ -451,6 +398,12 @@ impl World {
         self.healed = true;
         self.dies_after = None;
         self.network.calm_down();
+        // Now, and not when the partition would have ended: what is sent from here on must not overtake it.
+        for (number, until) in std::mem::take(&mut self.held_up) {
+            if let Some(happening) = self.queue.remove(&(until, number)) {
+                self.queue.insert((self.now, number), happening);
+            }
+        }
         self.disk.calm_down();
         self.see(&Seen::Healed);
     }

@@ -153,6 +153,23 @@ fn words(found: &Sweep) -> String {
             counts.lies,
             counts.training_faults
         ),
+        format!(
+            "rollouts: {} started, {} completed, {} rolled back ({} by a gate), {} aborted; {} stages begun",
+            counts.rollouts_started,
+            counts.rollouts_completed,
+            counts.rollouts_rolled_back,
+            counts.gates_failed,
+            counts.rollouts_aborted,
+            counts.stages_begun
+        ),
+        format!(
+            "          {} orders done, {} refused, {} not answered; {} crashes of the coordinator in a rollout",
+            counts.orders, counts.orders_refused, counts.orders_unanswered, counts.crashes_in_a_rollout
+        ),
+        format!(
+            "releases: {} swapped, {} failed on a worker; {} crashes of workers over a swap",
+            counts.releases_swapped, counts.releases_failed, counts.crashes_in_a_swap
+        ),
         format!("digest: {}", found.digest),
     ];
     lines.extend(found.broken.iter().map(|broken| {

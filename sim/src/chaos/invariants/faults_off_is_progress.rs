@@ -10,7 +10,7 @@ use super::{Invariant, Seen};
 /// What may still be under way when faults end: a connection that nobody knows to be broken (20 s), one that cannot be
 /// made (20 s), the longest back-off (30 s), a process that is down (16 s), a straggler's training (23 s), and a
 /// deadline of a clock that was set back by as much as it was ahead (40 s).
-const SETTLING_MS: u64 = 150_000;
+pub(super) const SETTLING_MS: u64 = 150_000;
 /// A round that is cut short by what is left of the faults is followed by one that is not.
 const ROUNDS_LOST: u64 = 3;
 
@@ -42,7 +42,7 @@ fn round_ms(plan: &RunPlan) -> u64 {
 
 /// How long after the faults end the run has to be over.
 #[must_use]
-pub fn finished_within_ms(plan: &RunPlan) -> u64 {
+pub(super) fn finished_within_ms(plan: &RunPlan) -> u64 {
     SETTLING_MS + (plan.raw().rounds + ROUNDS_LOST) * 2 * round_ms(plan)
 }
 
@@ -60,7 +60,7 @@ impl Invariant for FaultsOffIsProgress {
             Seen::Healed if self.version.0 < self.rounds => {
                 self.due = Some(now.plus(SETTLING_MS + ROUNDS_LOST * self.round_ms));
             }
-            Seen::Ended { version, unfinished } if *version < self.rounds || *unfinished > 0 => {
+            Seen::Ended { version, unfinished, .. } if *version < self.rounds || *unfinished > 0 => {
                 let rounds = self.rounds;
                 return Err(format!("the run ended at version {version} of {rounds}, {unfinished} workers not at it"));
             }

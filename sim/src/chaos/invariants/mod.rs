@@ -6,24 +6,34 @@
 mod acknowledged_is_kept;
 mod commit_has_enough;
 mod counters_add_up;
+mod decisions_survive;
+mod faults_off_ends_rollouts;
 mod faults_off_is_progress;
 mod folded_once;
 mod head_by_commit;
 mod honest_workers_stay;
+mod kept;
 mod one_open_round;
 mod replicas_agree;
+mod reports_count_once;
 mod restarts;
+mod shares_hold;
+mod stages_nest;
+mod swaps_as_told;
+mod told_as_decided;
 mod versions_by_one;
 
 use std::fmt;
 
+use packfed_coordinator::change::Change;
 use packfed_coordinator::engine::Engine;
 use packfed_coordinator::event::{Stored, Ticket, Write};
-use packfed_coordinator::plan::RunPlan;
-use packfed_protocol::{Digest, Timestamp, UpdateHeader, Verdict};
+use packfed_protocol::{Digest, ReleaseRef, Timestamp, UpdateHeader, Verdict, WorkerId};
 use serde::Serialize;
 
-pub use faults_off_is_progress::finished_within_ms;
+pub use faults_off_ends_rollouts::over_within_ms;
+
+use super::scenario::Scenario;
 
 /// Something that can be seen from outside.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +89,43 @@ pub enum Seen<'a> {
         /// What it said.
         why: &'a str,
     },
+    /// An operator's order was answered.
+    Ordered {
+        /// Why it was given; no other order says the same.
+        why: &'a str,
+        /// What it was.
+        change: &'a Change,
+        /// The number of the rollout that it was of; none if it was refused.
+        result: Option<u64>,
+    },
+    /// A coordinator process told a worker what to run.
+    Offered {
+        /// Whom.
+        worker: WorkerId,
+        /// What; none is the base model.
+        target: Option<ReleaseRef>,
+    },
+    /// A worker that follows releases began, with what its disk says.
+    FollowerStarts {
+        /// Its number.
+        worker: usize,
+        /// What runs; none is the base model.
+        runs: Option<ReleaseRef>,
+    },
+    /// What to run reached a worker.
+    Told {
+        /// Its number.
+        worker: usize,
+        /// What; none is the base model.
+        target: Option<ReleaseRef>,
+    },
+    /// It is durable that a worker runs something else.
+    Swapped {
+        /// Its number.
+        worker: usize,
+        /// What; none is the base model.
+        to: Option<ReleaseRef>,
+    },
     /// Nothing goes wrong any more.
     Healed,
     /// Nothing is left to happen, or it took too long.
@@ -87,6 +134,10 @@ pub enum Seen<'a> {
         version: u64,
         /// Workers in order that do not hold the final model.
         unfinished: usize,
+        /// A rollout that goes on by itself.
+        soaking: Option<u64>,
+        /// Workers that do not run what they are to run, though it has not failed there.
+        astray: usize,
     },
 }
 
@@ -123,9 +174,11 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// Those of a run of this plan.
+    /// Those of a run of this scenario.
     #[must_use]
-    pub fn of(plan: &RunPlan) -> Self {
+    pub fn of(scenario: &Scenario) -> Self {
+        let plan = &*scenario.plan;
+        let fleet = || scenario.members.iter().map(|member| member.identity.id()).collect();
         let all: Vec<Box<dyn Invariant>> = vec![
             Box::new(one_open_round::OneOpenRound::of(plan)),
             Box::new(versions_by_one::VersionsByOne::default()),
@@ -138,6 +191,13 @@ impl Invariants {
             Box::new(restarts::Restarts),
             Box::new(honest_workers_stay::HonestWorkersStay),
             Box::new(faults_off_is_progress::FaultsOffIsProgress::of(plan)),
+            Box::new(stages_nest::StagesNest::of(fleet())),
+            Box::new(shares_hold::SharesHold::of(fleet())),
+            Box::new(told_as_decided::ToldAsDecided::of(fleet())),
+            Box::new(swaps_as_told::SwapsAsTold::default()),
+            Box::new(decisions_survive::DecisionsSurvive::of(fleet())),
+            Box::new(reports_count_once::ReportsCountOnce::default()),
+            Box::new(faults_off_ends_rollouts::FaultsOffEndsRollouts::of(scenario)),
         ];
         Self { all, violations: Vec::new() }
     }

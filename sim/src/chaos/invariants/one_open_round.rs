@@ -92,6 +92,11 @@ impl Invariant for OneOpenRound {
             | Seen::Settled { .. }
             | Seen::Replica { .. }
             | Seen::GaveUp { .. }
+            | Seen::Ordered { .. }
+            | Seen::Offered { .. }
+            | Seen::FollowerStarts { .. }
+            | Seen::Told { .. }
+            | Seen::Swapped { .. }
             | Seen::Healed
             | Seen::Ended { .. } => Ok(()),
         }
