@@ -64,8 +64,20 @@ impl Coordinator {
     /// # Errors
     /// If it does not come up; the error has the end of its log.
     pub fn start(config: &Path, seen: impl Fn(&str) + Send + 'static) -> Result<Self> {
+        Self::launch(config, &["--until-finished"], seen)
+    }
+
+    /// Starts the coordinator of a configuration, which serves until it is ended, and waits until it listens.
+    ///
+    /// # Errors
+    /// If it does not come up; the error has the end of its log.
+    pub fn serve(config: &Path) -> Result<Self> {
+        Self::launch(config, &[], |_| {})
+    }
+
+    fn launch(config: &Path, flags: &[&str], seen: impl Fn(&str) + Send + 'static) -> Result<Self> {
         let config = config.to_str().context("a path that is not UTF-8")?;
-        let arguments = ["--log-format", "json", "serve", "--config", config, "--until-finished", "--json"];
+        let arguments = [&["--log-format", "json", "serve", "--config", config, "--json"], flags].concat();
         let (mut process, stderr) = Process::start(&beside("coordinator")?, &arguments)?;
         let logs = Logs::follow(stderr, seen);
         let Some(line) = process.line()? else { bail!("the coordinator did not start: {}", logs.end()) };
