@@ -22,6 +22,7 @@ pub mod memory_store;
 mod missed;
 pub mod optimizer;
 pub mod pace;
+pub mod picture;
 pub mod plan;
 pub mod redb_store;
 pub mod registry;
