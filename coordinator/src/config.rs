@@ -23,12 +23,14 @@ use crate::strikes::Strikes;
 
 mod aggregation;
 mod audit;
+mod dashboard;
 mod limits;
 mod metrics;
 mod run;
 
 pub use aggregation::{AggregationTable, RuleName};
 pub use audit::AuditTable;
+pub use dashboard::DashboardTable;
 pub use limits::ShellLimits;
 pub use metrics::MetricsTable;
 pub use run::{
@@ -78,10 +80,13 @@ pub struct CoordinatorFile {
     /// Where metrics are served, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsTable>,
+    /// Where the dashboard is served, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<DashboardTable>,
 }
 
 impl CoordinatorFile {
-    /// A file for this run, with the default limits and neither audit log nor metrics.
+    /// A file for this run, with the default limits and neither audit log, metrics nor dashboard.
     #[must_use]
     pub fn new(listen: SocketAddr, identity: PathBuf, store: PathBuf, run: RunConfig) -> Self {
         let RunConfig { pace, strikes, reporting, aggregation, buffered, server_optimizer, .. } = run;
@@ -104,6 +109,7 @@ impl CoordinatorFile {
             limits,
             audit: None,
             metrics: None,
+            dashboard: None,
         }
     }
 
@@ -154,6 +160,7 @@ impl CoordinatorFile {
             limits: self.limits,
             audit: self.audit.as_ref().map(|audit| audit.check(folder)).transpose()?,
             metrics: self.metrics.map(|metrics| metrics.listen),
+            dashboard: self.dashboard.map(|dashboard| dashboard.listen),
         })
     }
 }
@@ -175,6 +182,8 @@ pub struct CoordinatorConfig {
     pub audit: Option<AuditPolicy>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Where the dashboard is served.
+    pub dashboard: Option<SocketAddr>,
 }
 
 impl CoordinatorConfig {
