@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::clock::Stopwatch;
 use super::control::Said;
 use super::metrics::Shown;
+use super::past::Past;
 use super::releases::Releases;
 use super::report::Report;
 use super::roster::{Roster, Row};
@@ -27,6 +28,7 @@ use crate::aggregation::AggregationTask;
 use crate::audit::AuditLog;
 use crate::engine::Engine;
 use crate::event::{Effect, Event, Ticket, Write};
+use crate::picture::{Picture, Seen};
 use crate::registry::{FOREVER, Standing};
 use crate::status::Status;
 use crate::store::Store;
@@ -71,6 +73,7 @@ pub(super) struct Owner {
     next_ticket: u64,
     pending: Pending,
     farewell: Option<Farewell>,
+    past: Past,
 }
 
 /// The end of a finished run, in which workers fetch the last model.
@@ -134,6 +137,7 @@ impl Owner {
             next_ticket: 0,
             pending: Pending::default(),
             farewell: None,
+            past: Past::default(),
         }
     }
 
@@ -151,6 +155,8 @@ impl Owner {
                     None => break,
                 },
                 () = wait_until(self.wake()) => self.give(Event::Tick)?,
+                // Settling draws it.
+                () = wait_until(self.shared.dashboard.due()) => {}
             }
             self.settle()?;
         }
@@ -168,7 +174,27 @@ impl Owner {
             metrics.audit_bytes.set(i64::try_from(audit.segment_bytes()).unwrap_or(i64::MAX));
         }
         metrics.show(|| Shown { status: self.engine.status(), connected: self.connected.len() });
+        self.draw(now());
         Ok(())
+    }
+
+    /// Draws the picture of the dashboard, if it is time and anybody can look.
+    pub(super) fn draw(&self, now: Timestamp) {
+        self.shared.dashboard.show(now, || self.picture(now));
+    }
+
+    fn picture(&self, now: Timestamp) -> Picture {
+        let bytes = self.shared.traffic.bytes();
+        let picture = Picture::of(Seen {
+            now,
+            status: &self.engine.status(),
+            registry: self.engine.registry(),
+            connected: self.connected.len(),
+            bytes_up: bytes.bytes_up,
+            bytes_down: bytes.bytes_down,
+            dense_bytes: self.engine.plan().dense_bytes(),
+        });
+        Picture { history: self.past.rounds(), ..picture }
     }
 
     /// Takes an arrival and those that wait behind it, as far as a group goes.
@@ -316,6 +342,7 @@ impl Owner {
             if !writes.is_empty() {
                 self.store(&writes)?;
                 writes.iter().for_each(|write| self.tell_admission(write));
+                writes.iter().for_each(|write| self.past.note(write, now()));
             }
             // Whoever has an answer finds it in the metrics.
             self.show()?;
