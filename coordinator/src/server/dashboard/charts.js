@@ -76,7 +76,7 @@ function summary(committed, abandoned) {
 }
 
 function xLabels(x, first, last, area) {
-  const about = Math.max(2, Math.floor((area.right - EDGE.left) / 90));
+  const about = Math.max(2, Math.floor((area.right - EDGE.left) / 58));
   const values = ticks(first, last, about).filter((value) => Number.isInteger(value) && value >= first && value <= last);
   return values.map((value) => svg("text", { x: x(value), y: area.bottom + 20, "text-anchor": "middle" }, String(value)));
 }
@@ -135,7 +135,7 @@ export function interval({ interval: range, bound, verdict }) {
   if (!range) return null;
   const [least, most] = [Math.min(range[0], 0, bound), Math.max(range[1], 0, bound)];
   const x = (value) => 6 + ((value - least) / (most - least || 1)) * 108;
-  return svg("svg", { class: "interval", viewBox: "0 0 120 16", "aria-hidden": "true", focusable: "false" },
+  return svg("svg", { class: "interval", viewBox: "0 0 120 16", preserveAspectRatio: "xMinYMid meet", "aria-hidden": "true", focusable: "false" },
     svg("line", { class: "axis", x1: 2, x2: 118, y1: 8, y2: 8 }),
     svg("line", { class: `span ${verdict}`, x1: x(range[0]), x2: x(range[1]), y1: 8, y2: 8 }),
     svg("line", { class: "bound", x1: x(bound), x2: x(bound), y1: 1, y2: 15 }));

@@ -30,8 +30,12 @@ function scrollable() {
     const scrolls = region.scrollWidth > region.clientWidth || region.scrollHeight > region.clientHeight;
     if (scrolls) region.setAttribute("tabindex", "0");
     else region.removeAttribute("tabindex");
+    more(region);
   }
 }
+
+/** Marks a region that goes on to the right of what is seen. */
+const more = (region) => region.toggleAttribute("data-more", region.scrollLeft + region.clientWidth < region.scrollWidth - 1);
 
 const announcer = { rollouts: undefined, phase: undefined, said: 0 };
 
@@ -90,6 +94,8 @@ function again() {
 }
 
 for (const fold of document.querySelectorAll("details")) fold.addEventListener("toggle", again);
+// Scrolling is told to the region alone: it is listened for on the way down. New regions come with every rollout.
+document.addEventListener("scroll", ({ target }) => target.matches?.(".scroll") && more(target), { capture: true, passive: true });
 let width = 0;
 new ResizeObserver(() => {
   if (document.body.clientWidth === width) return;

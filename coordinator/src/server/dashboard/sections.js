@@ -224,12 +224,12 @@ function gates(rollout) {
   if (rollout.gates.length === 0) return el("p", { class: "empty" }, "It has no gates.");
   const caption = `gates-${rollout.number}`;
   const row = (gate) => el("tr", {}, head(gate.gate), cell(chip(VERDICTS, gate.verdict)),
-    cell([gate.interval ? `${figure(gate.interval[0])} to ${figure(gate.interval[1])}` : "not known", interval(gate)].filter(Boolean)),
+    el("td", {}, el("span", { class: "keep" }, gate.interval ? `${figure(gate.interval[0])} to ${figure(gate.interval[1])}` : "not known"), interval(gate)),
     number(figure(gate.bound)));
   const titles = ["Gate", "Verdict", "Worse by"].map((name) => el("th", { scope: "col" }, name));
   return el("div", { class: "scroll gates", role: "region", "aria-labelledby": caption, id: `${caption}-region` },
     el("table", {},
-      el("caption", { id: caption }, `Gates of rollout ${rollout.number}: how much worse the release is, and may be`),
+      el("caption", { id: caption }, `Gates of rollout ${rollout.number}`),
       el("thead", {}, el("tr", {}, ...titles, el("th", { scope: "col", class: "num" }, "Allowed"))),
       el("tbody", {}, rollout.gates.map(row))));
 }
