@@ -42,7 +42,7 @@ impl OperatedFleet {
     pub fn start(task: &Task, options: &Options, run: RunConfig) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a temporary folder")?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let files = write_coordinator(folder.path(), task, run, any_port, task.shards.len())?;
+        let files = write_coordinator(folder.path(), task, run, any_port, None, task.shards.len())?;
         edit(&files.config, |file: &mut CoordinatorFile| {
             file.audit = Some(AuditTable { directory: "audit".into(), segment_bytes_max: 1 << 28, segments_max: 0 });
         })?;

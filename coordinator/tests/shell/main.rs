@@ -4,6 +4,7 @@
 
 mod audit;
 mod cli;
+mod dashboard;
 mod hostile;
 mod metrics;
 mod order;

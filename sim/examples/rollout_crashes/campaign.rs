@@ -15,28 +15,28 @@ use serde_json::Value;
 
 /// What is done.
 #[derive(Clone, Copy, Debug)]
-pub struct Campaign {
+pub(crate) struct Campaign {
     /// Processes to kill.
-    pub kills: u32,
+    pub(crate) kills: u32,
     /// Workers of the fleet.
-    pub workers: u32,
+    pub(crate) workers: u32,
     /// The number that moments and victims follow from.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// What came of it. Anything that does not hold is an error instead.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// Kills of the coordinator.
-    pub coordinator_kills: u32,
+    pub(crate) coordinator_kills: u32,
     /// Kills of workers.
-    pub worker_kills: u32,
+    pub(crate) worker_kills: u32,
     /// Of these, kills within the trial of a release.
-    pub while_trying: u32,
+    pub(crate) while_trying: u32,
     /// Rollouts that completed.
-    pub completed: u64,
+    pub(crate) completed: u64,
     /// Releases that were read from a victim's disk, whole.
-    pub whole: u32,
+    pub(crate) whole: u32,
 }
 
 /// Longest time between two kills: as long as a short rollout takes, so that they fall everywhere in it.
@@ -49,7 +49,7 @@ impl Campaign {
     ///
     /// # Errors
     /// If a process does not come back, a release is not whole, or a rollout does not go on.
-    pub fn run(self, mut seen: impl FnMut(u32)) -> Result<Findings> {
+    pub(crate) fn run(self, mut seen: impl FnMut(u32)) -> Result<Findings> {
         let options = Options {
             rounds: 1,
             workers: self.workers,

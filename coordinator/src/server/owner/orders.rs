@@ -133,7 +133,7 @@ impl Owner {
             Question::Releases => view::to_json(&Releases { releases: self.releases.list()? }),
             Question::Rollouts(before) => view::to_json(&Rollouts::before(&self.engine, before)),
             Question::Rollout(number) => self.rollout(number)?,
-            Question::Picture => self.picture().to_json(),
+            Question::Picture => self.picture(now()).to_json(),
         })
     }
 
