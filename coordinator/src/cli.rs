@@ -13,11 +13,14 @@ use tracing_subscriber::EnvFilter;
 mod admin;
 mod admin_file;
 mod base_model;
+mod completions;
+mod config;
 mod confirm;
 mod duration;
 pub(crate) mod exit;
 mod init;
 mod layers_file;
+mod man;
 mod operator;
 mod output;
 mod release;
@@ -26,9 +29,11 @@ mod report_table;
 mod rollout;
 mod round;
 mod run;
+mod schema;
 mod serve;
 mod status;
 mod template;
+mod top;
 mod worker;
 
 /// Coordinate federated fine-tuning: open rounds, add what workers send, keep and hand back the model.
@@ -52,6 +57,8 @@ enum Command {
     Replay(replay::Replay),
     /// Say how the run stands.
     Status(status::StatusCommand),
+    /// Show the run live on the terminal.
+    Top(top::Top),
     /// Say what shapes the run, pause it, or change its rounds to come.
     Run(run::RunCommand),
     /// Look at rounds, or end the open one.
@@ -64,6 +71,14 @@ enum Command {
     Rollout(rollout::RolloutCommand),
     /// Make keys for people who administer a coordinator with a role of their own.
     Admin(admin::AdminCommand),
+    /// Check a configuration and what it names.
+    Config(config::ConfigCommand),
+    /// Print the JSON Schema of what a command prints with --json.
+    Schema(schema::Schema),
+    /// Print a script that completes this command in a shell.
+    Completions(completions::Completions),
+    /// Write manual pages, one for each command.
+    Man(man::Man),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -87,7 +102,12 @@ impl Cli {
             Command::Worker(worker) => worker.run(),
             Command::Release(release) => release.run(),
             Command::Rollout(rollout) => rollout.run(),
+            Command::Top(top) => top.run(),
             Command::Admin(admin) => admin.run(),
+            Command::Config(config) => config.run(),
+            Command::Schema(schema) => schema.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
         }
     }
 }

@@ -31,16 +31,16 @@ use super::{advise, load};
 #[derive(Debug, Args)]
 pub(super) struct Whom {
     /// The coordinator's configuration: asks with the coordinator's own key, which may everything.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     config: Option<PathBuf>,
     /// An admin's file, as `coordinator admin init` writes it, in place of --config: works from any machine.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     admin: Option<PathBuf>,
     /// Where to ask; otherwise where the file says.
-    #[arg(long, value_name = "HOST:PORT", global = true)]
+    #[arg(long, value_name = "HOST:PORT", global = true, help_heading = HEADING)]
     address: Option<String>,
     /// Print JSON; `coordinator schema` has the schemas.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     pub(super) json: bool,
 }
 
@@ -285,6 +285,8 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
+/// Where help lists whom to ask.
+const HEADING: &str = "Whom to ask, and how to print";
 /// How long a handshake may take; a coordinator's network tasks are never busy for so long.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take: the engine may be in the middle of an aggregation.

@@ -16,6 +16,8 @@ mod share;
 mod start;
 mod watch;
 
+pub(super) use render::{gate, line};
+
 /// Roll a release out to the fleet, stage by stage, and steer it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
