@@ -38,7 +38,7 @@ mod worker;
 
 /// Coordinate federated fine-tuning: open rounds, add what workers send, keep and hand back the model.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(name = "coordinator", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

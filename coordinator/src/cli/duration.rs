@@ -33,7 +33,7 @@ impl FromStr for Milliseconds {
 impl fmt::Display for Milliseconds {
     /// In the longest unit that leaves no rest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.iter().find(|(_, of_unit)| self.0 >= *of_unit && self.0 % of_unit == 0);
+        let unit = UNITS.iter().find(|(_, of_unit)| self.0 >= *of_unit && self.0.is_multiple_of(*of_unit));
         let (name, of_unit) = unit.unwrap_or(&("s", 1_000));
         f.pad(&format!("{}{name}", self.0 / of_unit))
     }

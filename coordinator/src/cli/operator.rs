@@ -192,7 +192,8 @@ impl Operator {
 
     /// Waits, and keeps the line alive.
     pub(super) fn wait(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        // A timer is made where the runtime is.
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     async fn ask_anew(&self, question: &Message) -> Result<Option<String>> {

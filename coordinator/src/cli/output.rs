@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use packfed_coordinator::server::now;
-use packfed_protocol::Timestamp;
+use packfed_protocol::{Digest, Timestamp};
 use serde::Serialize;
 
 use super::duration::Milliseconds;
@@ -54,7 +54,7 @@ pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
 }
 
 /// The first digits of a digest.
-pub(super) fn short(digest: impl ToString) -> String {
+pub(super) fn short(digest: &Digest) -> String {
     format!("{:.12}", digest.to_string())
 }
 

@@ -45,6 +45,15 @@ fn the_example_shows_a_buffered_run_with_its_defaults() {
 }
 
 #[test]
+fn the_tables_that_the_example_shows_are_read() {
+    let uncommented = |line: &'static str| line.strip_prefix("#   ").unwrap_or(line);
+    let shown: Vec<&str> = EXAMPLE.lines().map(uncommented).collect();
+    let config = CoordinatorFile::parse(&shown.join("\n")).unwrap().check(Path::new("")).unwrap();
+    assert!(config.metrics.is_some() && config.audit.is_some());
+    assert_eq!((config.admins[0].name.as_str(), config.admins[0].role), ("ann", crate::admin::Role::Operator));
+}
+
+#[test]
 fn the_dashboard_is_off_unless_asked_for_and_then_on_loopback() {
     let dashboard = |table: &str| {
         let file = CoordinatorFile::parse(&format!("{EXAMPLE}\n{table}"))?;

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the scripts of these tests fail where a test would")]
 
+mod admin;
 mod audit;
 mod cli;
+mod commanded;
 mod dashboard;
 mod hostile;
 mod metrics;
@@ -13,6 +15,7 @@ mod relay;
 mod release;
 mod restart;
 mod robust;
+mod schemas;
 mod scripted;
 mod served;
 mod standing;

@@ -174,12 +174,14 @@ impl Owner {
 }
 
 /// A request, with everything in it found.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is made")]
 enum Resolved {
     Question(Question),
     Order(Change, Then),
     Release { version: Option<u64>, notes: String },
 }
 
+#[derive(Clone, Copy)]
 enum Question {
     Workers(WorkerId),
     Rounds(u64),
