@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use packfed_codec::{Adapter, State};
@@ -19,6 +20,7 @@ use crate::options::Options;
 use crate::parallel;
 use crate::process::beside;
 use crate::process_fleet::{Coordinator, Worker};
+use crate::stopwatch::Stopwatch;
 use crate::task::Task;
 
 /// See the module.
@@ -33,6 +35,10 @@ pub struct OperatedFleet {
 
 /// Share of a worker's examples that releases are measured on.
 const HELD_OUT: f64 = 0.3;
+/// How long anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+/// How often it is asked for.
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 impl OperatedFleet {
     /// Writes a fleet's files, starts its coordinator, enrols and starts every worker.
@@ -149,6 +155,22 @@ impl OperatedFleet {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success() && !said.contains("WARN"), "worker {worker}: {said}");
         json(&output.stdout)
+    }
+
+    /// Asks again and again until something is there.
+    ///
+    /// # Errors
+    /// If it cannot be asked, or it takes longer than [`PATIENCE`]; a busy machine takes its time.
+    #[expect(clippy::disallowed_methods, reason = "processes are asked how they stand: nobody tells this one")]
+    pub fn until<T>(&self, what: &str, look: impl Fn(&Self) -> Result<Option<T>>) -> Result<T> {
+        let watch = Stopwatch::started();
+        loop {
+            if let Some(found) = look(self)? {
+                return Ok(found);
+            }
+            ensure!(watch.seconds() < PATIENCE.as_secs_f64(), "{what} takes longer than {PATIENCE:?}");
+            std::thread::sleep(ASK_EVERY);
+        }
     }
 
     fn run(&self, program: &str, arguments: &[&str], config: &Path) -> Result<Output> {

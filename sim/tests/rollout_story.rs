@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use packfed_codec::State;
 use packfed_coordinator::audit::{Entry, replay};
@@ -28,29 +27,17 @@ const OPTIONS: Options = Options {
     threads: 2,
 };
 
-/// Waits until something holds; a machine that is busy takes its time, a fleet that hangs does not pass.
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(began.elapsed() < Duration::from_secs(240), "{what} takes too long");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
 fn rollout(fleet: &OperatedFleet, number: u64) -> Value {
     fleet.order(&["rollout", "status", &number.to_string()]).unwrap()
 }
 
 fn ended(fleet: &OperatedFleet, number: u64) -> Value {
-    until("the rollout", || {
+    let look = |fleet: &OperatedFleet| {
         let rollout = rollout(fleet, number);
-        let phase = rollout["phase"].as_str().unwrap().to_owned();
-        assert_ne!(phase, "paused", "{rollout}");
-        (phase != "soaking").then_some(rollout)
-    })
+        assert_ne!(rollout["phase"], "paused", "{rollout}");
+        Ok((rollout["phase"] != "soaking").then_some(rollout))
+    };
+    fleet.until("the rollout", look).unwrap()
 }
 
 fn start(fleet: &OperatedFleet, release: u64, why: &str) -> u64 {
@@ -91,7 +78,7 @@ fn a_release_reaches_everybody_by_stages_and_a_poisoned_one_goes_back_after_the_
     let task = Task::digits(&OPTIONS).unwrap();
     let mut fleet =
         OperatedFleet::start(&task, &OPTIONS, digits_run(&OPTIONS, &task.base, task.base_digest())).unwrap();
-    until("training", || (fleet.order(&["status"]).unwrap()["stage"] == "finished").then_some(()));
+    fleet.until("training", |fleet| Ok((fleet.order(&["status"])?["stage"] == "finished").then_some(()))).unwrap();
 
     let made = fleet.order(&["release", "create", "--notes", "the first one"]).unwrap();
     assert_eq!((made["number"].as_u64(), made["version"].as_u64()), (Some(1), Some(OPTIONS.rounds)));
@@ -101,10 +88,12 @@ fn a_release_reaches_everybody_by_stages_and_a_poisoned_one_goes_back_after_the_
     let stages = completed["history"].as_array().unwrap().iter().filter(|change| change["what"] == "stage passed");
     assert_eq!(stages.count(), 3, "{completed}");
     let everybody = |number: u64| {
-        until("the swap", || {
-            let on = |worker| fleet.release_of(worker).unwrap()["current"]["number"] == number;
-            (0..fleet.len()).all(on).then_some(())
-        });
+        let on = |fleet: &OperatedFleet| {
+            let standings: Vec<Value> =
+                (0..fleet.len()).map(|worker| fleet.release_of(worker)).collect::<Result<_, _>>()?;
+            Ok(standings.iter().all(|standing| standing["current"]["number"] == number).then_some(()))
+        };
+        fleet.until("the swap", on).unwrap();
     };
     everybody(1);
 

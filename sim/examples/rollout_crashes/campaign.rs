@@ -1,7 +1,7 @@
 //! A campaign of kills over a fleet that an operator rolls releases out to.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use packfed_codec::{Seed, State};
@@ -41,8 +41,6 @@ pub(crate) struct Findings {
 
 /// Longest time between two kills: as long as a short rollout takes, so that they fall everywhere in it.
 const BETWEEN_MS: u64 = 1_500;
-/// How long a rollout may take, with kills or without.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 impl Campaign {
     /// Kills, starts again and looks.
@@ -62,13 +60,15 @@ impl Campaign {
         let task = Task::digits(&options)?;
         let fleet = OperatedFleet::start(&task, &options, digits_run(&options, &task.base, task.base_digest()))?;
         let mut operator = Operator { fleet, releases: BTreeSet::new(), rollout: None, found: Findings::default() };
-        operator.wait("training", |fleet| Ok((fleet.order(&["status"])?["stage"] == "finished").then_some(())))?;
+        operator
+            .fleet
+            .until("training", |fleet| Ok((fleet.order(&["status"])?["stage"] == "finished").then_some(())))?;
         operator.fleet.order(&["release", "create"])?;
         operator.releases.insert(1);
         let mut stream = Seed::from_number(self.seed).derive("packfed/rollout-crashes/1", &[]).stream();
         for kill in 1..=self.kills {
             operator.roll_on()?;
-            std::thread::sleep(Duration::from_millis(stream.below(BETWEEN_MS)));
+            pause(Duration::from_millis(stream.below(BETWEEN_MS)));
             let victim = stream.below(u64::from(self.workers) + 1);
             operator.kill(usize::try_from(victim)?.checked_sub(1))?;
             seen(kill);
@@ -142,29 +142,24 @@ impl Operator {
     /// Without further kills the last rollout completes and everybody runs its release.
     fn finish(mut self) -> Result<Findings> {
         let Some((rollout, release)) = self.rollout else { return Ok(self.found) };
-        let status = self.wait("the last rollout", |fleet| {
+        let status = self.fleet.until("the last rollout", |fleet| {
             let status = fleet.order(&["rollout", "status", &rollout.to_string()])?;
             Ok((status["phase"] != "soaking").then_some(status))
         })?;
         ensure!(status["phase"] == "completed", "{status}");
         self.found.completed += 1;
-        self.wait("the last swap", |fleet| {
+        self.fleet.until("the last swap", |fleet| {
             let standings: Vec<Value> = (0..fleet.len()).map(|n| fleet.release_of(n)).collect::<Result<_>>()?;
             Ok(standings.iter().all(|standing| standing["current"]["number"] == release).then_some(()))
         })?;
         Ok(self.found)
     }
+}
 
-    fn wait<T>(&self, what: &str, look: impl Fn(&OperatedFleet) -> Result<Option<T>>) -> Result<T> {
-        let began = Instant::now();
-        loop {
-            if let Some(found) = look(&self.fleet)? {
-                return Ok(found);
-            }
-            ensure!(began.elapsed() < PATIENCE, "{what} takes longer than {PATIENCE:?}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
+/// Lets the processes run for a while.
+#[expect(clippy::disallowed_methods, reason = "the moment of a kill is drawn, not waited for")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// The lanes of a model, each a little otherwise.

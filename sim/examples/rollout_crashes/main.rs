@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   cargo build --release --bins
-//!   cargo run --release --example rollout_crashes -- --kills 100 --json
+//!   cargo run --release -p packfed-sim --example rollout_crashes -- --kills 100 --json
 //! ```
 //!
 //! Rollouts follow one another without a pause while processes are killed and started again. After each kill the victim's
