@@ -1,5 +1,4 @@
 //! The short form of the example of this name: a few kills in the middle of rollouts.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "../examples/rollout_crashes/campaign.rs"]
 mod campaign;
