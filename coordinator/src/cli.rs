@@ -10,21 +10,35 @@ use clap::{Parser, Subcommand, ValueEnum};
 use packfed_coordinator::config::CoordinatorConfig;
 use tracing_subscriber::EnvFilter;
 
+mod admin;
+mod admin_file;
 mod base_model;
+mod completions;
+mod config;
+mod confirm;
+mod duration;
+pub(crate) mod exit;
 mod init;
 mod layers_file;
+mod man;
 mod operator;
+mod output;
 mod release;
 mod replay;
 mod report_table;
+mod rollout;
+mod round;
+mod run;
+mod schema;
 mod serve;
 mod status;
 mod template;
+mod top;
 mod worker;
 
 /// Coordinate federated fine-tuning: open rounds, add what workers send, keep and hand back the model.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(name = "coordinator", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,12 +55,30 @@ enum Command {
     Serve(serve::Serve),
     /// Run the engine over an audit log again.
     Replay(replay::Replay),
-    /// Freeze models as releases, and look at them.
-    Release(release::ReleaseCommand),
     /// Say how the run stands.
     Status(status::StatusCommand),
+    /// Show the run live on the terminal.
+    Top(top::Top),
+    /// Say what shapes the run, pause it, or change its rounds to come.
+    Run(run::RunCommand),
+    /// Look at rounds, or end the open one.
+    Round(round::RoundCommand),
     /// Say who is enrolled, or say who may take part.
     Worker(worker::WorkerCommand),
+    /// Freeze models as releases, and look at them.
+    Release(release::ReleaseCommand),
+    /// Roll a release out to the fleet, stage by stage, and steer it.
+    Rollout(rollout::RolloutCommand),
+    /// Make keys for people who administer a coordinator with a role of their own.
+    Admin(admin::AdminCommand),
+    /// Check a configuration and what it names.
+    Config(config::ConfigCommand),
+    /// Print the JSON Schema of what a command prints with --json.
+    Schema(schema::Schema),
+    /// Print a script that completes this command in a shell.
+    Completions(completions::Completions),
+    /// Write manual pages, one for each command.
+    Man(man::Man),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -64,9 +96,18 @@ impl Cli {
             Command::Init(init) => init.run(),
             Command::Serve(serve) => serve.run(),
             Command::Replay(replay) => replay.run(),
-            Command::Release(release) => release.run(),
             Command::Status(status) => status.run(),
+            Command::Run(run) => run.run(),
+            Command::Round(round) => round.run(),
             Command::Worker(worker) => worker.run(),
+            Command::Release(release) => release.run(),
+            Command::Rollout(rollout) => rollout.run(),
+            Command::Top(top) => top.run(),
+            Command::Admin(admin) => admin.run(),
+            Command::Config(config) => config.run(),
+            Command::Schema(schema) => schema.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
         }
     }
 }
@@ -105,12 +146,19 @@ Examples:
   coordinator init run1 --base model.safetensors --tokens 4
   coordinator serve --config run1/coordinator.toml
   coordinator status --config run1/coordinator.toml --json
-  coordinator worker list --config run1/coordinator.toml
+  coordinator worker list --admin admin.toml
   coordinator release create --config run1/coordinator.toml --notes 'better on cards'
+  coordinator rollout start 1 --admin admin.toml --why 'better on cards'
   coordinator replay run1/audit --config run1/coordinator.toml
+
+What administers a coordinator takes its own file with --config, or an admin's with --admin from any machine. Every
+change stands in the audit log with who made it and --why.
 
 Exit codes:
   0  done
   1  it failed; stderr says why and what to do next
   2  the command line is wrong
-  3  `status` or `worker list` found no serving coordinator and reported what the store holds";
+  3  no coordinator serves, and this is what the store holds
+  4  `rollout status --watch` saw the rollout taken back or aborted
+  5  `rollout status --watch` saw the rollout paused
+  6  the key's role does not allow it";

@@ -25,12 +25,14 @@ use crate::strikes::Strikes;
 
 mod aggregation;
 mod audit;
+mod dashboard;
 mod limits;
 mod metrics;
 mod run;
 
 pub use aggregation::{AggregationTable, RuleName};
 pub use audit::AuditTable;
+pub use dashboard::DashboardTable;
 pub use limits::ShellLimits;
 pub use metrics::MetricsTable;
 pub use run::{
@@ -83,10 +85,13 @@ pub struct CoordinatorFile {
     /// Who else may administer it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admins: Vec<Admin>,
+    /// Where the dashboard is served, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<DashboardTable>,
 }
 
 impl CoordinatorFile {
-    /// A file for this run, with the default limits and neither audit log nor metrics.
+    /// A file for this run, with the default limits and neither audit log, metrics nor dashboard.
     #[must_use]
     pub fn new(listen: SocketAddr, identity: PathBuf, store: PathBuf, run: RunConfig) -> Self {
         let RunConfig { pace, strikes, reporting, aggregation, buffered, server_optimizer, .. } = run;
@@ -110,6 +115,7 @@ impl CoordinatorFile {
             audit: None,
             metrics: None,
             admins: Vec::new(),
+            dashboard: None,
         }
     }
 
@@ -175,6 +181,7 @@ impl CoordinatorFile {
             audit: self.audit.as_ref().map(|audit| audit.check(folder)).transpose()?,
             metrics: self.metrics.map(|metrics| metrics.listen),
             admins: self.checked_admins()?,
+            dashboard: self.dashboard.map(|dashboard| dashboard.listen),
         })
     }
 }
@@ -198,6 +205,8 @@ pub struct CoordinatorConfig {
     pub metrics: Option<SocketAddr>,
     /// Who else may administer it.
     pub admins: Vec<Admin>,
+    /// Where the dashboard is served.
+    pub dashboard: Option<SocketAddr>,
 }
 
 impl CoordinatorConfig {

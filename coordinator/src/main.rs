@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let line = format!("{error:#}").replace('\n', " ");
             eprintln!("error: {line}");
-            ExitCode::FAILURE
+            ExitCode::from(cli::exit::code(&error))
         }
     }
 }

@@ -229,6 +229,13 @@ impl RunPlan {
         &self.layout
     }
 
+    /// Bytes of the adapted matrices if every parameter were an f32 value.
+    #[must_use]
+    pub fn dense_bytes(&self) -> u64 {
+        let parameters = |layer: &LayerSpec| (layer.rows as u64).saturating_mul(layer.cols as u64);
+        self.raw.layers.iter().map(parameters).sum::<u64>().saturating_mul(4)
+    }
+
     /// Digest of the layout, as the wire has it.
     #[must_use]
     pub fn layout_digest(&self) -> Digest {

@@ -56,6 +56,8 @@ const TOKENS: TableDefinition<&[u8; 32], ()> = TableDefinition::new("tokens");
 
 /// What is in the tables; another number is another program's file.
 const FORMAT: u32 = 6;
+/// What the program before wrote: the same without a ledger.
+const FORMAT_BEFORE: u32 = 5;
 
 /// A run in a file.
 #[derive(Debug)]
@@ -241,6 +243,11 @@ impl RedbStore {
         let format = bytes.map(|bytes| wire::from_bytes(&bytes).map_err(|e| corrupt("format", e.to_string())));
         match format.transpose()? {
             Some(FORMAT) => Ok(()),
+            Some(FORMAT_BEFORE) => self.transact("upgrade", |transaction| {
+                ledger::create(transaction)?;
+                transaction.open_table(META)?.insert("format", wire::to_bytes(&FORMAT).as_slice())?;
+                Ok(())
+            }),
             Some(found) => Err(corrupt("format", format!("it is {found}, this program reads {FORMAT}"))),
             None => Err(corrupt("format", "it is missing".to_owned())),
         }

@@ -38,6 +38,7 @@ mod bodies;
 mod clock;
 mod connection;
 mod control;
+mod dashboard;
 mod fetch;
 mod gate;
 mod metrics;
@@ -70,6 +71,7 @@ pub struct Server {
     status: Status,
     shared: Arc<Shared>,
     metrics: Option<TcpListener>,
+    dashboard: Option<TcpListener>,
     /// Its size is a metric.
     store: Option<PathBuf>,
     inbox_max: usize,
@@ -118,6 +120,14 @@ pub enum ServerError {
     /// The port for metrics cannot be had.
     #[error("cannot serve metrics at {address}: {why}")]
     Metrics {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// The port for the dashboard cannot be had.
+    #[error("cannot serve the dashboard at {address}: {why}")]
+    Dashboard {
         /// The address that was asked for.
         address: SocketAddr,
         /// What the system said.
@@ -197,6 +207,7 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let engine = resume(Arc::clone(&config.plan), store.as_ref(), at)?;
         let metrics = config.metrics.map(metrics::bind).transpose()?;
+        let dashboard = config.dashboard.map(dashboard::bind).transpose()?;
         let endpoint = quic::server(identity, config.listen)?;
         let local_addr = endpoint
             .local_addr()
@@ -207,16 +218,20 @@ impl Server {
             &config.plan,
             &config.limits,
             metrics::Metrics::new(metrics.is_some()),
+            dashboard::Dashboard::new(dashboard.is_some()),
         ));
         let releases = releases::Releases::new(identity.clone(), &config.store);
         shared.metrics.show(|| metrics::Shown { status: engine.status(), connected: 0 });
+        let (status, owner) = (engine.status(), Owner::new(engine, store, audit, releases, Arc::clone(&shared)));
+        owner.draw(at);
         Ok(Self {
             endpoint,
             local_addr,
-            status: engine.status(),
-            owner: Owner::new(engine, store, audit, releases, Arc::clone(&shared)),
+            status,
+            owner,
             shared,
             metrics,
+            dashboard,
             store: None,
             inbox_max: usize::try_from(config.limits.inbox_max).unwrap_or(usize::MAX),
             connections_max: usize::try_from(config.limits.connections_max).unwrap_or(usize::MAX),
@@ -234,6 +249,12 @@ impl Server {
     #[must_use]
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Where the dashboard is served, if it is.
+    #[must_use]
+    pub fn dashboard_addr(&self) -> Option<SocketAddr> {
+        self.dashboard.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// The key that workers pin.
@@ -286,9 +307,12 @@ impl Server {
         // Its own thread, so that a disk's flush or an aggregation holds up no connection.
         let mut owner = tokio::task::spawn_blocking(move || runtime.block_on(owner.run(arrivals, ending)));
         // Ends with the runtime's interest in it: a scrape that is cut off harms nobody.
-        let mut scrapes = JoinSet::new();
+        let mut watchers = JoinSet::new();
         if let Some(listener) = self.metrics {
-            scrapes.spawn(metrics::serve(listener, Arc::clone(&self.shared), self.store));
+            watchers.spawn(metrics::serve(listener, Arc::clone(&self.shared), self.store));
+        }
+        if let Some(listener) = self.dashboard {
+            watchers.spawn(dashboard::serve(listener, self.shared.dashboard.pictures()));
         }
         let accepting = Accepting {
             endpoint: self.endpoint.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use packfed_protocol::{Digest, Manifest, RunId, Settings, WorkerId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::ledger;
@@ -12,7 +12,7 @@ use crate::plan::RunPlan;
 use crate::rollout::{OnFailure, Phase, Record, Sums, Target, channel, place};
 
 /// Rounds that are over, the latest first.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rounds {
     /// The open round, if there is one.
     pub open: Option<Stage>,
@@ -23,7 +23,7 @@ pub struct Rounds {
 }
 
 /// Rollouts, the latest first.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollouts {
     /// As many as fit a page.
     pub rollouts: Vec<Rollout>,
@@ -32,7 +32,7 @@ pub struct Rollouts {
 }
 
 /// One rollout, with all that was asked for and whom it reaches.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutDetail {
     /// The rollout.
     #[serde(flatten)]
@@ -52,14 +52,14 @@ pub struct RolloutDetail {
 }
 
 /// Releases, the latest first.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Releases {
     /// All.
     pub releases: Vec<Release>,
 }
 
 /// A run and what operators have changed of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// The run.
     pub run: RunId,

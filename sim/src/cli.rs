@@ -65,6 +65,9 @@ enum Command {
 struct FleetArgs {
     #[command(flatten)]
     size: FleetSize,
+    /// Serve the coordinator's dashboard at this address, such as 127.0.0.1:9465; port 0 takes any free one.
+    #[arg(long, value_name = "ADDRESS")]
+    dashboard: Option<SocketAddr>,
     /// Print the results alone, as one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -216,7 +219,7 @@ impl FleetArgs {
                 std::process::exit(130);
             }
         })?;
-        let results = process_fleet::digits(&options, &Progress::new(self.json));
+        let results = process_fleet::digits(&options, self.dashboard, &Progress::new(self.json));
         ensure!(!interrupted.load(Ordering::SeqCst), "interrupted; no process and no file is left");
         let results = results?;
         if self.json {
@@ -237,7 +240,7 @@ impl PrepareArgs {
         Progress::new(false).note("pre-training the base model");
         let task = Task::digits(&options)?;
         let run = digits_run(&options, &task.base, task.base_digest());
-        let files = write_coordinator(&self.folder, &task, run, self.listen, task.shards.len())?;
+        let files = write_coordinator(&self.folder, &task, run, self.listen, None, task.shards.len())?;
         let (coordinator, worker) = (beside_this("coordinator"), beside_this("worker"));
         let (coordinator, worker) = (coordinator.display(), worker.display());
         println!("# one terminal\n{coordinator} serve --config {} --until-finished", files.config.display());

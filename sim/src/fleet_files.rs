@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use packfed_coordinator::config::{CoordinatorFile, RunConfig};
+use packfed_coordinator::config::{CoordinatorFile, DashboardTable, RunConfig};
 use packfed_coordinator::redb_store::RedbStore;
 use packfed_coordinator::registry::{Registry, token_digest};
 use packfed_protocol::{CoordinatorId, Identity, Token};
@@ -37,7 +37,7 @@ pub struct CoordinatorFiles {
     pub tokens: Vec<Token>,
 }
 
-/// Writes the base model and the coordinator's folder.
+/// Writes the base model and the coordinator's folder; with an address for it, its dashboard is served there.
 ///
 /// # Errors
 /// If a file cannot be written; the error names it.
@@ -46,6 +46,7 @@ pub fn write_coordinator(
     task: &Task,
     run: RunConfig,
     listen: SocketAddr,
+    dashboard: Option<SocketAddr>,
     workers: usize,
 ) -> Result<CoordinatorFiles> {
     let own = folder.join("coordinator");
@@ -58,6 +59,7 @@ pub fn write_coordinator(
     let store = own.join("coordinator.redb");
     RedbStore::create(&store, &Registry::new(BTreeMap::new(), hashes))?;
     let file = CoordinatorFile::new(listen, "coordinator.key".into(), "coordinator.redb".into(), run);
+    let file = CoordinatorFile { dashboard: dashboard.map(|listen| DashboardTable { listen }), ..file };
     let config = own.join("coordinator.toml");
     write(&config, file.to_toml()?.as_bytes())?;
     Ok(CoordinatorFiles { config, store, key: identity.id(), tokens })

@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod federated;
 pub mod fleet_files;
 pub mod mode;
+pub mod operated_fleet;
 pub mod options;
 pub mod packed;
 pub mod parallel;

@@ -36,6 +36,8 @@ pub struct Coordinator {
     pub address: SocketAddr,
     /// Its public key.
     pub key: CoordinatorId,
+    /// Where its dashboard is, if it has one.
+    pub dashboard: Option<SocketAddr>,
 }
 
 /// The first line that `coordinator serve --json` prints.
@@ -43,6 +45,7 @@ pub struct Coordinator {
 struct Listening {
     listening: SocketAddr,
     public_key: CoordinatorId,
+    dashboard: Option<SocketAddr>,
 }
 
 /// What its last line says, as far as it is needed here.
@@ -64,13 +67,25 @@ impl Coordinator {
     /// # Errors
     /// If it does not come up; the error has the end of its log.
     pub fn start(config: &Path, seen: impl Fn(&str) + Send + 'static) -> Result<Self> {
+        Self::launch(config, &["--until-finished"], seen)
+    }
+
+    /// Starts the coordinator of a configuration, which serves until it is ended, and waits until it listens.
+    ///
+    /// # Errors
+    /// If it does not come up; the error has the end of its log.
+    pub fn serve(config: &Path) -> Result<Self> {
+        Self::launch(config, &[], |_| {})
+    }
+
+    fn launch(config: &Path, flags: &[&str], seen: impl Fn(&str) + Send + 'static) -> Result<Self> {
         let config = config.to_str().context("a path that is not UTF-8")?;
-        let arguments = ["--log-format", "json", "serve", "--config", config, "--until-finished", "--json"];
+        let arguments = [&["--log-format", "json", "serve", "--config", config, "--json"], flags].concat();
         let (mut process, stderr) = Process::start(&beside("coordinator")?, &arguments)?;
         let logs = Logs::follow(stderr, seen);
         let Some(line) = process.line()? else { bail!("the coordinator did not start: {}", logs.end()) };
-        let Listening { listening, public_key } = serde_json::from_str(&line).context(line)?;
-        Ok(Self { process, logs, address: listening, key: public_key })
+        let Listening { listening, public_key, dashboard } = serde_json::from_str(&line).context(line)?;
+        Ok(Self { process, logs, address: listening, key: public_key, dashboard })
     }
 
     /// Waits for the run's end.
@@ -200,7 +215,8 @@ pub struct Enrolled {
     pub workers: Vec<PathBuf>,
 }
 
-/// Writes a fleet's files into a folder, starts the coordinator and enrols every worker.
+/// Writes a fleet's files into a folder, starts the coordinator, with a dashboard if there is an address for one, and
+/// enrols every worker.
 ///
 /// # Errors
 /// If a file cannot be written, or a program is missing or fails.
@@ -209,10 +225,11 @@ pub fn enroll(
     task: &Task,
     options: &Options,
     run: RunConfig,
+    dashboard: Option<SocketAddr>,
     seen: impl Fn(&str) + Send + 'static,
 ) -> Result<Enrolled> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let files = write_coordinator(folder, task, run, any_port, task.shards.len())?;
+    let files = write_coordinator(folder, task, run, any_port, dashboard, task.shards.len())?;
     let coordinator = Coordinator::start(&files.config, seen)?;
     let at = (coordinator.address, coordinator.key);
     let mut workers = Vec::new();
@@ -225,11 +242,12 @@ pub fn enroll(
     Ok(Enrolled { coordinator, files, workers })
 }
 
-/// Runs the digits task on a fleet of processes, in a temporary folder.
+/// Runs the digits task on a fleet of processes, in a temporary folder; with an address for it, the coordinator's
+/// dashboard is served there, and a line on stderr says where.
 ///
 /// # Errors
 /// If a program is missing or fails, or the workers do not end with the coordinator's digest.
-pub fn digits(options: &Options, progress: &Progress) -> Result<Results> {
+pub fn digits(options: &Options, dashboard: Option<SocketAddr>, progress: &Progress) -> Result<Results> {
     for program in ["coordinator", "worker"] {
         beside(program)?;
     }
@@ -240,7 +258,10 @@ pub fn digits(options: &Options, progress: &Progress) -> Result<Results> {
     let shown = display.clone();
     let run = digits_run(options, &task.base, task.base_digest());
     let learning_rate = shortest(run.training.learning_rate);
-    let fleet = enroll(folder.path(), &task, options, run, move |line| show(&shown, line))?;
+    let fleet = enroll(folder.path(), &task, options, run, dashboard, move |line| show(&shown, line))?;
+    if let Some(address) = fleet.coordinator.dashboard {
+        eprintln!("dashboard at http://{address}/");
+    }
     let watch = Stopwatch::started();
     let start = |config: &PathBuf| Worker::start(config, |_| {});
     let workers = fleet.workers.iter().map(start).collect::<Result<Vec<Worker>>>()?;

@@ -42,7 +42,7 @@ impl Fleet {
         let folder = tempfile::tempdir().unwrap();
         let (sender, log) = channel();
         let seen = move |line: &str| drop(sender.send(line.to_owned()));
-        let enrolled = process_fleet::enroll(folder.path(), task, &OPTIONS, run, seen).unwrap();
+        let enrolled = process_fleet::enroll(folder.path(), task, &OPTIONS, run, None, seen).unwrap();
         Self { _folder: folder, enrolled, log }
     }
 
@@ -74,7 +74,7 @@ fn finish(coordinator: Coordinator, workers: Vec<Worker>) -> String {
 #[test]
 fn a_fleet_of_processes_and_a_simulation_end_in_the_same_digest() {
     let task = task();
-    let results = process_fleet::digits(&OPTIONS, &Progress::new(true)).unwrap();
+    let results = process_fleet::digits(&OPTIONS, None, &Progress::new(true)).unwrap();
     assert_eq!(results.methods[0].digest, undisturbed(&task));
 }
 
@@ -114,7 +114,7 @@ fn a_worker_that_is_killed_while_it_trains_goes_on_from_its_snapshot() {
     run.training.steps = 200;
     let undisturbed = packed::run(&task, &options, run.plan().unwrap(), &Progress::new(true)).unwrap().result.digest;
     let folder = tempfile::tempdir().unwrap();
-    let enrolled = process_fleet::enroll(folder.path(), &task, &options, run, |_| {}).unwrap();
+    let enrolled = process_fleet::enroll(folder.path(), &task, &options, run, None, |_| {}).unwrap();
     let config = &enrolled.workers[0];
     let at_every_step =
         std::fs::read_to_string(config).unwrap().replace("snapshot_every_s = 30", "snapshot_every_s = 0");

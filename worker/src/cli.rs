@@ -46,7 +46,7 @@ enum Command {
     /// Make this worker's key, if it has none, and enrol it with a one-time token.
     #[command(after_help = "Example: worker enroll --config worker.toml --token 00112233445566778899aabbccddeeff")]
     Enroll(Enroll),
-    /// Take part until the run is finished, then follow releases if there is a table [releases]; reconnects by itself,
+    /// Take part until the run is finished, then follow releases if there is a table `releases`; reconnects by itself,
     /// Ctrl-C stops it.
     #[command(after_help = "Example: worker run --config worker.toml")]
     Run(Run),

@@ -1,27 +1,28 @@
 //! `coordinator release`: models that are frozen, numbered and signed.
 
 use std::fs;
-use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 use packfed_codec::Adapter;
-use packfed_coordinator::config::CoordinatorConfig;
 use packfed_coordinator::redb_store::RedbStore;
-use packfed_coordinator::release::{Difference, Held, Made, Shelf};
+use packfed_coordinator::release::{Held, Made, Shelf};
 use packfed_coordinator::resume::resume;
+use packfed_coordinator::rollout::Phase;
 use packfed_coordinator::server::now;
 use packfed_coordinator::store::Store;
-use packfed_protocol::{CoordinatorId, Identity, Manifest, Message, Order, Request, Version};
-use serde_json::{Value, json};
+use packfed_protocol::{CoordinatorId, Manifest, Order, Version};
+use serde_json::json;
 
-use super::operator::Operator;
-use super::{advise, load};
+use super::confirm::{Sure, Why};
+use super::operator::{Operator, Whom};
+use super::output::{print, show};
+use super::{advise, rollout};
+
+mod look;
 
 /// Freeze models as releases, and look at them.
 #[derive(Debug, Args)]
@@ -29,22 +30,19 @@ use super::{advise, load};
 Examples:
   coordinator release create --config run1/coordinator.toml --notes 'better on cards'
   coordinator release create --config run1/coordinator.toml --from packed.packfed
-  coordinator release list   --config run1/coordinator.toml --json | jq '.[-1].number'
+  coordinator release list   --admin admin.toml --json | jq '.[-1].number'
   coordinator release diff 3 4 --config run1/coordinator.toml
   coordinator release export 4 --config run1/coordinator.toml --out global.packfed
 
 A release never changes and its number is never used again. `create` asks the coordinator that serves, or reads the
-store if none does; the others read the folder `releases` beside the store.
-Exit codes: 0 done, 1 failed; stderr says why and what to do next.")]
+store if none does, and needs the role operator; `list` asks if it is given --admin. The others, and `create --from`,
+read and write the folder `releases` beside the store, so they need --config.
+Exit codes: 0 done, 6 the role does not allow it, 1 failed; stderr says why and what to do next.")]
 pub(super) struct ReleaseCommand {
     #[command(subcommand)]
     verb: Verb,
-    /// The configuration.
-    #[arg(long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 #[derive(Debug, Subcommand)]
@@ -69,7 +67,7 @@ enum Verb {
     },
     /// Write a release's packed adapter, which `worker predict` and the other tools read as global model.
     Export(Export),
-    /// Delete a release.
+    /// Delete a release that no rollout needs.
     Delete(Delete),
 }
 
@@ -84,9 +82,8 @@ struct Create {
     /// What is said of it.
     #[arg(long, default_value = "")]
     notes: String,
-    /// Where to ask; otherwise where the configuration says that the coordinator listens.
-    #[arg(long, value_name = "ADDRESS")]
-    address: Option<SocketAddr>,
+    #[command(flatten)]
+    why: Why,
 }
 
 #[derive(Debug, Args)]
@@ -111,88 +108,90 @@ struct Export {
 struct Delete {
     /// Its number.
     number: u64,
-    /// Do not ask.
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    sure: Sure,
 }
 
 /// A coordinator's shelf, and the key that signed what is on it.
 struct Place {
-    config: CoordinatorConfig,
-    identity: Identity,
     shelf: Shelf,
+    key: CoordinatorId,
 }
 
 impl Place {
-    fn key(&self) -> CoordinatorId {
-        self.identity.id()
+    fn of(operator: &Operator, what: &str) -> Result<Self> {
+        let config = operator.config(what)?;
+        Ok(Self { shelf: Shelf::beside(&config.store), key: operator.coordinator() })
     }
 
     fn read(&self, number: u64) -> Result<Held> {
-        Ok(self.shelf.read(number, &self.key())?)
+        Ok(self.shelf.read(number, &self.key)?)
     }
 }
 
 impl ReleaseCommand {
-    pub(super) fn run(self) -> Result<ExitCode> {
-        let config = load(self.config.as_deref().context("--config FILE is missing; name the coordinator's file")?)?;
-        let (identity, shelf) = (Identity::load(&config.identity)?, Shelf::beside(&config.store));
-        let (place, json) = (Place { config, identity, shelf }, self.json);
-        match self.verb {
-            Verb::Create(create) => create.run(&place, json),
-            Verb::List => list(&place, json),
-            Verb::Show(Numbered { number }) => show(&place, number, json),
-            Verb::Diff { from, to } => diff(&place, from, to, json),
-            Verb::Verify { number } => verify(&place, number, json),
-            Verb::Export(export) => export.run(&place, json),
-            Verb::Delete(delete) => delete.run(&place, json),
+    pub(super) fn run(&self) -> Result<ExitCode> {
+        let (operator, json) = (self.whom.operator()?, self.whom.json);
+        match &self.verb {
+            Verb::Create(create) => create.run(&operator, json)?,
+            Verb::List => look::list(&operator, json)?,
+            Verb::Show(Numbered { number }) => look::show(&Place::of(&operator, "release show")?, *number, json)?,
+            Verb::Diff { from, to } => look::diff(&Place::of(&operator, "release diff")?, *from, *to, json)?,
+            Verb::Verify { number } => {
+                return look::verify(&Place::of(&operator, "release verify")?, *number, json);
+            }
+            Verb::Export(export) => export.run(&Place::of(&operator, "release export")?, json)?,
+            Verb::Delete(delete) => delete.run(&operator, json)?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Create {
-    fn run(self, place: &Place, json: bool) -> Result<ExitCode> {
+    fn run(&self, operator: &Operator, json: bool) -> Result<()> {
         let manifest = match &self.from {
-            Some(path) => {
-                let adapter = read_adapter(path)?;
-                let made = Made::of_file(&place.config.plan, adapter, self.notes.clone(), now())
-                    .with_context(|| path.display().to_string())?;
-                place.shelf.make(&place.identity, &made)?
-            }
-            None => self.of_run(place)?,
+            Some(path) => self.of_file(operator, path)?,
+            None => self.of_run(operator)?,
         };
-        if json {
-            return print(&serde_json::to_string(&manifest)?);
-        }
-        let Manifest { number, version, state, adapter, .. } = &manifest;
-        let from = if version.0 == 0 { "a file".to_owned() } else { format!("version {}", version.0) };
-        print(&format!(
-            "release {number} is {from} with state {state}, {} bytes in {}",
-            adapter.bytes,
-            place.shelf.adapter_path(&adapter.digest).display()
-        ))
+        show(json, &manifest, || {
+            let Manifest { number, version, state, adapter, .. } = &manifest;
+            let from = if version.0 == 0 { "a file".to_owned() } else { format!("version {}", version.0) };
+            format!("release {number} is {from} with state {state}, {} bytes", adapter.bytes)
+        })
+    }
+
+    fn of_file(&self, operator: &Operator, path: &Path) -> Result<Manifest> {
+        let config = operator.config("release create --from")?;
+        let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let adapter = Adapter::from_bytes(&bytes).with_context(|| path.display().to_string())?;
+        let made = Made::of_file(&config.plan, adapter, self.notes.clone(), now())
+            .with_context(|| path.display().to_string())?;
+        Ok(Shelf::beside(&config.store).make(operator.identity(), &made)?)
     }
 
     /// Of the coordinator that serves, or of the store if none does.
-    fn of_run(&self, place: &Place) -> Result<Manifest> {
-        let operator = Operator::of(&place.config, self.address)?;
+    fn of_run(&self, operator: &Operator) -> Result<Manifest> {
         let order = Order::Release { version: self.from_round.map(Version), notes: self.notes.clone() };
-        if let Some(json) = operator.ask(&Message::Order(Box::new(Request { why: String::new(), order })))? {
-            return serde_json::from_str(&json).context("the coordinator's answer is no release");
+        if !operator.is_local() {
+            return operator.order(&self.why.text, order);
         }
-        let store = RedbStore::open(&place.config.store).map_err(|error| {
+        if let Some(manifest) = operator.try_order(&self.why.text, order)? {
+            return Ok(manifest);
+        }
+        let config = operator.config("release create")?;
+        let store = RedbStore::open(&config.store).map_err(|error| {
             advise(error, format!("if a coordinator runs, it does not answer at {}", operator.address))
         })?;
-        let last = store.load(&place.config.plan)?.and_then(|stored| stored.last);
-        let engine = resume(Arc::clone(&place.config.plan), &store, now())?;
-        let plan = &place.config.plan;
+        let plan = &config.plan;
+        let last = store.load(plan)?.and_then(|stored| stored.last);
+        let engine = resume(Arc::clone(plan), &store, now())?;
         let made = Made::of_head(plan, engine.head(), last.as_ref(), self.from_round, self.notes.clone(), now())?;
-        Ok(place.shelf.make(&place.identity, &made)?)
+        Ok(Shelf::beside(&config.store).make(operator.identity(), &made)?)
     }
 }
 
 impl Export {
-    fn run(self, place: &Place, json: bool) -> Result<ExitCode> {
+    fn run(&self, place: &Place, json: bool) -> Result<()> {
         let held = place.read(self.number)?;
         if self.out.exists() && !self.force {
             bail!("{} is there; name another file, or add --force to replace it", self.out.display());
@@ -201,122 +200,47 @@ impl Export {
         let written = fs::write(&part, held.adapter.to_bytes()).and_then(|()| fs::rename(&part, &self.out));
         written.with_context(|| format!("write {}", self.out.display()))?;
         let Manifest { number, state, adapter, .. } = held.manifest;
-        if json {
-            return print(
-                &json!({ "number": number, "out": self.out, "bytes": adapter.bytes, "state": state }).to_string(),
-            );
-        }
-        print(&format!("release {number} written to {}, {} bytes", self.out.display(), adapter.bytes))
+        let told = json!({ "number": number, "out": self.out, "bytes": adapter.bytes, "state": state });
+        show(json, &told, || format!("release {number} written to {}, {} bytes", self.out.display(), adapter.bytes))
     }
 }
 
 impl Delete {
-    fn run(self, place: &Place, json: bool) -> Result<ExitCode> {
-        let Manifest { number, notes, .. } = place.shelf.manifest(self.number, &place.key())?;
-        if !self.yes {
-            if !std::io::stdin().is_terminal() {
-                bail!("deleting release {number} cannot be taken back; add --yes to do it without a question");
-            }
-            eprint!("delete release {number} ({notes})? it cannot be taken back [y/N] ");
-            let mut answer = String::new();
-            std::io::stdin().read_line(&mut answer)?;
-            if !answer.trim().eq_ignore_ascii_case("y") {
-                bail!("release {number} was kept");
-            }
+    fn run(&self, operator: &Operator, json: bool) -> Result<()> {
+        let place = Place::of(operator, "release delete")?;
+        let Manifest { number, notes, .. } = place.shelf.manifest(self.number, &place.key)?;
+        if let Some(why) = in_use(operator, number)? {
+            bail!("release {number} is not deleted: {why}");
         }
-        place.shelf.delete(number, &place.key())?;
+        self.sure.about(&format!("delete release {number} ({notes})"), "it cannot be taken back")?;
+        place.shelf.delete(number, &place.key)?;
         print(&if json { json!({ "deleted": number }).to_string() } else { format!("release {number} deleted") })
     }
 }
 
-fn list(place: &Place, json: bool) -> Result<ExitCode> {
-    let there = place.shelf.numbers()?.into_iter().filter(|(_, there)| *there);
-    let releases: Vec<Manifest> =
-        there.map(|(number, _)| place.shelf.manifest(number, &place.key())).collect::<Result<_, _>>()?;
-    if json {
-        return print(&serde_json::to_string(&releases)?);
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["release", "version", "made", "bytes", "state", "notes"]);
-    for Manifest { number, version, created, adapter, state, notes, .. } in releases {
-        let made = format!("{} min ago", now().since(created) / 60_000);
-        let (state, notes) =
-            (format!("{:.12}", state.to_string()), notes.lines().next().unwrap_or_default().to_owned());
-        table.add_row([number.to_string(), version.0.to_string(), made, adapter.bytes.to_string(), state, notes]);
-    }
-    print(&table.trim_fmt())
-}
-
-fn show(place: &Place, number: u64, json: bool) -> Result<ExitCode> {
-    let manifest = place.shelf.manifest(number, &place.key())?;
-    let digest = manifest.digest();
-    let mut value = serde_json::to_value(&manifest)?;
-    value["digest"] = json!(digest);
-    if json {
-        return print(&value.to_string());
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    for (key, value) in value.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        table.add_row([key, &text]);
-    }
-    print(&table.trim_fmt())
-}
-
-fn diff(place: &Place, from: u64, to: u64, json: bool) -> Result<ExitCode> {
-    let found = Difference::of(&place.read(from)?, &place.read(to)?);
-    if json {
-        return print(&serde_json::to_string(&found)?);
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["layer", "lanes", "changed", "norm before", "norm after", "distance"]);
-    for layer in found.layers.iter().flatten() {
-        let [before, after, between] = layer.norms.map(|norm| format!("{norm:.4}"));
-        table.add_row([&layer.name, &layer.lanes.to_string(), &layer.changed.to_string(), &before, &after, &between]);
-    }
-    let shipped = match found.delta_bytes {
-        Some(delta) => format!("a worker on {from} needs {delta} bytes, one on the base {}", found.whole_bytes),
-        None => format!("the layouts differ: every worker needs {} bytes", found.whole_bytes),
-    };
-    let figure = |value: &Option<f64>| value.map_or("–".to_owned(), |value| value.to_string());
-    let figures =
-        found.metrics.iter().map(|(name, [a, b])| format!("{name}: {} before, {} after", figure(a), figure(b)));
-    let lines: Vec<String> = std::iter::once(table.trim_fmt()).chain([shipped]).chain(figures).collect();
-    print(&lines.join("\n"))
-}
-
-fn verify(place: &Place, number: Option<u64>, json: bool) -> Result<ExitCode> {
-    let numbers: Vec<u64> = match number {
-        Some(number) => vec![number],
-        None => place.shelf.numbers()?.into_iter().filter_map(|(number, there)| there.then_some(number)).collect(),
-    };
-    let mut wrong = Vec::new();
-    let mut verified = Vec::new();
-    for number in numbers {
-        match place.shelf.read(number, &place.key()) {
-            Ok(_) => verified.push(number),
-            Err(error) => wrong.push((number, error.to_string())),
+/// What needs a release: a rollout that is not over, or the one that a channel's workers have last been brought to.
+fn in_use(operator: &Operator, release: u64) -> Result<Option<String>> {
+    let rollouts = rollout::history(operator, usize::MAX)?.rollouts;
+    let mut brought = Vec::new();
+    for rollout in &rollouts {
+        let (number, channel) = (rollout.number, &rollout.channel);
+        let completed = rollout.phase == Phase::Completed.name();
+        let is_last = completed && !brought.contains(&channel);
+        if completed {
+            brought.push(channel);
+        }
+        if rollout.release != release {
+            continue;
+        }
+        // Whoever is in a stage has the release, and a rollout without a stage is over.
+        if rollout.stage.is_some() {
+            let next = format!("`coordinator rollout abort {number}` ends it");
+            return Ok(Some(format!("rollout {number} to {channel} is {} with it; {next}", rollout.phase)));
+        }
+        if is_last {
+            let next = "complete a rollout of a newer release first";
+            return Ok(Some(format!("channel {channel} has it, by rollout {number}; {next}")));
         }
     }
-    if json {
-        let wrong: Vec<Value> = wrong.iter().map(|(number, why)| json!({ "number": number, "why": why })).collect();
-        print(&json!({ "verified": verified, "wrong": wrong }).to_string())?;
-    } else {
-        print(&format!("{} releases are whole and signed by {}", verified.len(), place.key()))?;
-        wrong.iter().for_each(|(_, why)| eprintln!("{why}"));
-    }
-    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn read_adapter(path: &Path) -> Result<Adapter> {
-    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    Adapter::from_bytes(&bytes).with_context(|| path.display().to_string())
-}
-
-fn print(text: &str) -> Result<ExitCode> {
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(None)
 }

@@ -5,10 +5,11 @@ use comfy_table::{Table, presets};
 use serde_json::{Map, Value};
 
 /// The report's rows, in the order in which a person asks.
-const ROWS: [&str; 19] = [
+const ROWS: [&str; 20] = [
     "serving",
     "run",
     "stage",
+    "paused",
     "waiting_for",
     "round",
     "cohort",

@@ -57,9 +57,16 @@ impl Serve {
         if self.json {
             let resumed = resumed.map(|r| json!({ "round": r.round, "reports": r.reports, "cohort": r.cohort }));
             let run = server.resumed().run;
-            writeln!(out, "{}", json!({ "listening": address, "public_key": key, "run": run, "resumed": resumed }))?;
+            let dashboard = server.dashboard_addr();
+            let said = json!({
+                "listening": address, "public_key": key, "run": run, "resumed": resumed, "dashboard": dashboard
+            });
+            writeln!(out, "{said}")?;
         } else {
             writeln!(out, "listening on {address} as {key}")?;
+            if let Some(dashboard) = server.dashboard_addr() {
+                writeln!(out, "dashboard at http://{dashboard}/")?;
+            }
             if let Some(r) = resumed {
                 writeln!(out, "resuming round {} with {} of {} updates", r.round, r.reports, r.cohort)?;
             }
@@ -89,6 +96,7 @@ fn cannot_serve(error: ServerError) -> anyhow::Error {
             "stop the process that has the store, restore it, or make another with `coordinator init DIR`",
         ),
         ServerError::Metrics { .. } => advise(error, "set another address for `listen` in `[metrics]`"),
+        ServerError::Dashboard { .. } => advise(error, "set another address for `listen` in `[dashboard]`"),
         ServerError::Audit(_) | ServerError::Owner(_) | ServerError::Endpoint => error.into(),
     }
 }

@@ -45,6 +45,35 @@ fn the_example_shows_a_buffered_run_with_its_defaults() {
 }
 
 #[test]
+fn the_tables_that_the_example_shows_are_read() {
+    let uncommented = |line: &'static str| line.strip_prefix("#   ").unwrap_or(line);
+    let shown: Vec<&str> = EXAMPLE.lines().map(uncommented).collect();
+    let config = CoordinatorFile::parse(&shown.join("\n")).unwrap().check(Path::new("")).unwrap();
+    assert!(config.metrics.is_some() && config.audit.is_some());
+    assert_eq!((config.admins[0].name.as_str(), config.admins[0].role), ("ann", crate::admin::Role::Operator));
+}
+
+#[test]
+fn the_dashboard_is_off_unless_asked_for_and_then_on_loopback() {
+    let dashboard = |table: &str| {
+        let file = CoordinatorFile::parse(&format!("{EXAMPLE}\n{table}"))?;
+        assert_eq!(CoordinatorFile::parse(&file.to_toml().unwrap()), Ok(file.clone()));
+        file.check(Path::new("")).map(|config| config.dashboard)
+    };
+    let shown: Vec<&str> = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let at = shown.iter().position(|line| *line == "[dashboard]").expect("the example shows it");
+    let default = Some(SocketAddr::from(([127, 0, 0, 1], 9_465)));
+    assert_eq!(dashboard(""), Ok(None));
+    assert_eq!(dashboard("[dashboard]"), Ok(default));
+    assert_eq!(dashboard(&shown[at..at + 2].join("\n")), Ok(default));
+    assert_eq!(dashboard("[dashboard]\nlisten = \"[::]:80\""), Ok(Some("[::]:80".parse().unwrap())));
+    let error = |table: &str| dashboard(table).unwrap_err().to_string();
+    assert!(error("[dashboard]\nlisten = \"9465\"").contains("(`listen = \"9465\"`): invalid socket address"));
+    assert!(error("[dashboard]\nlisten = \"127.0.0.1:65536\"").contains("invalid socket address"));
+    assert!(error("[dashboard]\nwrite = true").contains("unknown field `write`"));
+}
+
+#[test]
 fn a_written_file_is_read_as_itself() {
     let file = CoordinatorFile::parse(EXAMPLE).unwrap();
     assert_eq!(CoordinatorFile::parse(&file.to_toml().unwrap()), Ok(file.clone()));

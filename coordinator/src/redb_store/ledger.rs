@@ -95,7 +95,7 @@ pub(super) fn check(entries: Vec<Entry>) -> Result<Ledger, String> {
             ROLLOUT => Note::Rollout(Box::new(value(bytes)?)),
             REPORTED => {
                 let (rollout, worker) = key.split_at_checked(8).ok_or_else(|| short(&key))?;
-                Note::Reported { rollout: u64::from_be_bytes(exactly(rollout)?), worker: WorkerId(exactly(worker)?) }
+                Note::Reported { rollout: numbered(exactly(rollout)?), worker: WorkerId(exactly(worker)?) }
             }
             kind => return Err(format!("no entry is of kind {kind}")),
         };
@@ -130,8 +130,14 @@ fn short(key: &[u8]) -> String {
     format!("a key has {} bytes", key.len())
 }
 
+#[expect(clippy::big_endian_bytes, reason = "keys are in the order of their numbers")]
 const fn number(number: u64) -> [u8; 8] {
     number.to_be_bytes()
+}
+
+#[expect(clippy::big_endian_bytes, reason = "the inverse of `number`")]
+const fn numbered(key: [u8; 8]) -> u64 {
+    u64::from_be_bytes(key)
 }
 
 fn name(kind: u8, key: &[u8]) -> Vec<u8> {

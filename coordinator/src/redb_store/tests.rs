@@ -545,3 +545,21 @@ fn what_is_kept_beside_the_run_survives_the_file_as_it_does_memory() {
     assert_eq!(ledger, memory.ledger().unwrap());
     assert_eq!((ledger.past.len(), ledger.reported[&1].len(), ledger.reported[&2].len()), (2, 1, 1));
 }
+
+#[test]
+fn a_store_of_the_format_before_is_taken_over() {
+    let (_folder, path, store) = redb();
+    let mut run = Run::new(store);
+    run.check_in_all();
+    run.report(1, 1);
+    let before = run.store.load(&plan()).unwrap();
+    let transaction = run.store.database.begin_write().unwrap();
+    transaction.delete_table(TableDefinition::<(u8, &[u8]), &[u8]>::new("ledger")).unwrap();
+    transaction.open_table(META).unwrap().insert("format", wire::to_bytes(&FORMAT_BEFORE).as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(run);
+    for _ in 0..2 {
+        let store = RedbStore::open(&path).unwrap();
+        assert_eq!((store.load(&plan()).unwrap(), store.ledger().unwrap()), (before.clone(), Ledger::default()));
+    }
+}

@@ -161,6 +161,8 @@ impl Owner {
                     None => break,
                 },
                 () = wait_until(self.wake()) => self.give(Event::Tick)?,
+                // Settling draws it.
+                () = wait_until(self.shared.dashboard.due()) => {}
             }
             self.settle()?;
         }
@@ -178,7 +180,13 @@ impl Owner {
             metrics.audit_bytes.set(i64::try_from(audit.segment_bytes()).unwrap_or(i64::MAX));
         }
         metrics.show(|| Shown { status: self.engine.status(), connected: self.connected.len() });
+        self.draw(now());
         Ok(())
+    }
+
+    /// Draws the picture of the dashboard, if it is time and anybody can look.
+    pub(super) fn draw(&self, now: Timestamp) {
+        self.shared.dashboard.show(now, || self.picture(now));
     }
 
     /// Takes an arrival and those that wait behind it, as far as a group goes.
@@ -264,17 +272,16 @@ impl Owner {
     }
 
     /// Everything at once.
-    pub(super) fn picture(&self) -> Picture {
+    fn picture(&self, now: Timestamp) -> Picture {
         let (status, bytes) = (self.engine.status(), self.shared.traffic.bytes());
-        let layers = &self.engine.plan().raw().layers;
         let seen = Seen {
-            now: now(),
+            now,
             status: &status,
             registry: self.engine.registry(),
             connected: self.connected.len(),
             bytes_up: bytes.bytes_up,
             bytes_down: bytes.bytes_down,
-            dense_bytes: layers.iter().map(|layer| 4 * (layer.rows * layer.cols) as u64).sum(),
+            dense_bytes: self.engine.plan().dense_bytes(),
         };
         let past = self.engine.past().values().map(PastRound::of).collect();
         let records = self.engine.rollouts().records().values().rev().take(ROLLOUTS_MAX);

@@ -9,6 +9,7 @@ use packfed_protocol::{CoordinatorId, Limits, Rejection, RejectionCode, UpdateHe
 use tokio::sync::{Semaphore, watch};
 
 use super::bodies::Bodies;
+use super::dashboard::Dashboard;
 use super::metrics::Metrics;
 use super::partials::Partials;
 use super::strangers::Strangers;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) rejections_max: u32,
     pub(super) traffic: Traffic,
     pub(super) metrics: Metrics,
+    pub(super) dashboard: Dashboard,
     /// One permit for every update that is in memory, from its first word to its verdict.
     pub(super) updates: Semaphore,
     /// One permit for every catch-up that is being sent.
@@ -56,6 +58,7 @@ impl Shared {
         plan: &RunPlan,
         limits: &ShellLimits,
         metrics: Metrics,
+        dashboard: Dashboard,
     ) -> Self {
         let owner = Admin { name: OWNER.to_owned(), key: own, role: Role::Owner };
         let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
@@ -70,6 +73,7 @@ impl Shared {
             rejections_max: limits.rejections_max,
             traffic: Traffic::default(),
             metrics,
+            dashboard,
             updates: Semaphore::new(count(limits.updates_max)),
             downloads: Semaphore::new(count(limits.downloads_max)),
             partials: Partials::new(limits.kept_bytes_max, limits.kept_ms),

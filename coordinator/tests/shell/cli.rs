@@ -133,8 +133,8 @@ fn the_operator_says_who_takes_part_while_a_coordinator_serves() {
         (Some(3), 3),
         "{error}"
     );
-    let (code, _, error) = worker(&["revoke", "tablet"], "127.0.0.1:0");
-    assert_eq!((code, error.contains("only the one that serves changes a standing")), (Some(1), true), "{error}");
+    let (code, _, error) = worker(&["revoke", "tablet", "--yes"], "127.0.0.1:0");
+    assert_eq!((code, error.contains("only the one that serves changes anything")), (Some(1), true), "{error}");
 
     let mut serve = Command::new(env!("CARGO_BIN_EXE_coordinator"));
     serve.args(["serve", "--config"]).arg(&path);
@@ -145,9 +145,9 @@ fn the_operator_says_who_takes_part_while_a_coordinator_serves() {
     let (code, row, error) = worker(&["suspend", "tablet"], address);
     let row: Value = serde_json::from_str(&row).unwrap_or_else(|_| panic!("{error}"));
     assert_eq!((code, &row["name"], &row["standing"]), (Some(0), &"tablet".into(), &"suspended".into()));
-    let (code, _, error) = worker(&["revoke", "phone"], address);
+    let (code, _, error) = worker(&["revoke", "phone", "--yes"], address);
     assert_eq!((code, error.contains("2 workers are named")), (Some(1), true), "{error}");
-    assert_eq!(worker(&["revoke", &"03".repeat(32)], address).0, Some(0));
+    assert_eq!(worker(&["revoke", &"03".repeat(32), "--yes"], address).0, Some(0));
     process.kill().unwrap();
     process.wait().unwrap();
     let (code, list, _) = worker(&["list"], "127.0.0.1:0");

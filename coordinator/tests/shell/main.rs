@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the scripts of these tests fail where a test would")]
 
+mod admin;
 mod audit;
 mod cli;
+mod commanded;
+mod dashboard;
 mod hostile;
 mod metrics;
 mod order;
@@ -12,6 +15,7 @@ mod relay;
 mod release;
 mod restart;
 mod robust;
+mod schemas;
 mod scripted;
 mod served;
 mod standing;

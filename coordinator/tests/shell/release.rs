@@ -137,7 +137,7 @@ async fn the_coordinator_that_serves_releases_its_head_and_what_it_remembers() {
             order(serving.address, Order::Release { version, notes: "now".to_owned() }).await
         };
         let refused = release(None).await.unwrap_err();
-        assert_eq!(refused.code, RejectionCode::Malformed);
+        assert_eq!(refused.code, RejectionCode::NotPossible);
         assert_eq!(refused.detail, "nothing is committed yet: version 0 is the base model itself");
         let mut workers = fleet(2, &serving).await;
         let mut digests = Vec::new();

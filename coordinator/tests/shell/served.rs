@@ -85,6 +85,7 @@ pub(crate) fn registry(workers: u8) -> Registry {
 pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) dashboard: Option<SocketAddr>,
     pub(crate) config: CoordinatorConfig,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Outcome, ServerError>>,
@@ -103,10 +104,10 @@ impl Serving {
 
     pub(crate) fn of(server: Server, config: &CoordinatorConfig) -> Self {
         let config = config.clone();
-        let metrics = server.metrics_addr();
+        let (metrics, dashboard) = (server.metrics_addr(), server.dashboard_addr());
         let (address, (stop, stopped)) = (server.local_addr(), oneshot::channel::<()>());
         let shutdown = async { stopped.await.unwrap_or(()) };
-        Self { address, metrics, config, stop, task: tokio::spawn(server.run_until_finished(shutdown)) }
+        Self { address, metrics, dashboard, config, stop, task: tokio::spawn(server.run_until_finished(shutdown)) }
     }
 
     /// How it ended, when it has.

@@ -111,7 +111,7 @@ fn release_state_is_golden() {
     check(
         &samples::release_state(),
         &[
-            "5046 06 0c 97000000", // PF, version 6, ReleaseState, 151 bytes
+            "5046 06 0c 8c000000", // PF, version 6, ReleaseState, 140 bytes
             "01",                  // runs: something
             "0200000000000000",    // number
             "6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d", // manifest's digest

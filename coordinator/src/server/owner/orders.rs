@@ -133,7 +133,7 @@ impl Owner {
             Question::Releases => view::to_json(&Releases { releases: self.releases.list()? }),
             Question::Rollouts(before) => view::to_json(&Rollouts::before(&self.engine, before)),
             Question::Rollout(number) => self.rollout(number)?,
-            Question::Picture => self.picture().to_json(),
+            Question::Picture => self.picture(now()).to_json(),
         })
     }
 
@@ -174,12 +174,14 @@ impl Owner {
 }
 
 /// A request, with everything in it found.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is made")]
 enum Resolved {
     Question(Question),
     Order(Change, Then),
     Release { version: Option<u64>, notes: String },
 }
 
+#[derive(Clone, Copy)]
 enum Question {
     Workers(WorkerId),
     Rounds(u64),

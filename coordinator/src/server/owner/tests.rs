@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use packfed_protocol::{CheckIn, Conditions, Digest, Outcome, RejectionCode, Round, Version};
 
+use super::super::dashboard::Dashboard;
 use super::super::metrics::Metrics;
 use super::*;
 use crate::config::ShellLimits;
@@ -70,7 +71,8 @@ async fn owned(groups_max: usize) -> (Result<Status, ServerError>, Vec<usize>, V
         engine.handle(Event::CheckIn { worker: worker(n).id(), check_in }, now());
     }
     let store = Groups { sizes: Arc::default(), groups_max };
-    let shared = Arc::new(Shared::new(worker(9).id(), &[], &plan(), &ShellLimits::default(), Metrics::new(false)));
+    let (metrics, dashboard) = (Metrics::new(false), Dashboard::new(false));
+    let shared = Arc::new(Shared::new(worker(9).id(), &[], &plan(), &ShellLimits::default(), metrics, dashboard));
     let releases = Releases::new(worker(9), std::path::Path::new("nowhere"));
     let owner = Owner::new(engine, Box::new(store.clone()), None, releases, shared);
 
