@@ -55,8 +55,9 @@ enum Command {
     Prepare(PrepareArgs),
     /// Run seeds of a world that breaks connections, processes, disks and clocks, and check what has to hold.
     ///
-    /// Each seed is one run of a tiny model with the engine, the store and the sessions that ship: first anything
-    /// may fail, then nothing fails any more and the run has to finish. The exit code is 1 if a promise was broken.
+    /// Each seed is one run of a tiny model with the engine, the store and the sessions that ship, and an operator who
+    /// rolls releases out meanwhile: first anything may fail, then nothing fails any more, the run has to finish and
+    /// every rollout to end. The exit code is 1 if a promise was broken.
     #[command(after_help = "Examples: sim chaos --seeds 1000 --json\n          sim chaos --replay 17")]
     Chaos(chaos::ChaosArgs),
 }
