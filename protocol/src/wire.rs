@@ -1,7 +1,7 @@
 //! The encoding of control messages, and the only place that names bincode.
 //!
 //! Fixed-width integers, little-endian, lengths as u64, enum variants as u32, floats by their
-//! bits, nothing optional: each value has exactly one encoding. bincode stands at `=2.0.1` (its
+//! bits, what is optional behind one byte, 0 or 1: each value has exactly one encoding. bincode stands at `=2.0.1` (its
 //! 3.0.0 is a tombstone, see RUSTSEC-2025-0141); its defaults have no limit and ignore left-over
 //! bytes, so both are set here. This module knows no message.
 
