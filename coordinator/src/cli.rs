@@ -23,6 +23,7 @@ mod layers_file;
 mod man;
 mod operator;
 mod output;
+mod pages;
 mod release;
 mod replay;
 mod report_table;

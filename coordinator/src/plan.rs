@@ -17,6 +17,8 @@ use crate::pace::Pace;
 use crate::staleness::StalenessWeight;
 use crate::strikes::Strikes;
 
+mod settings;
+
 /// How many are waited for, how few will do, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phase {

@@ -34,6 +34,7 @@ use crate::plan::RunPlan;
 use crate::registry::{Member, Registry};
 use crate::store::{Claim, Store, StoreError, part_start};
 
+mod guarded;
 mod journal;
 mod ledger;
 mod mark;
@@ -41,6 +42,7 @@ mod planes;
 mod record;
 mod seal;
 
+use guarded::{builder, open_checked, quietly};
 use journal::{Existing, Journal, Place};
 use mark::Mark;
 use seal::{opened, sealed};
@@ -460,34 +462,6 @@ fn put_commit(transaction: &WriteTransaction, commit: &Commit) -> Result<(), red
     Ok(())
 }
 
-fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    builder
-}
-
-/// Opens a database and checks every page of it; after the check there is no damaged page to meet.
-fn open_checked(open: impl FnOnce() -> Result<Database, redb::DatabaseError>) -> Result<Database, String> {
-    let checked = quietly(|| {
-        let mut database = open()?;
-        Ok::<_, redb::Error>(database.check_integrity()?.then_some(database))
-    });
-    match checked {
-        Ok(Some(database)) => Ok(database),
-        Ok(None) => Err("it was damaged and is set back to an earlier write; start again to go on there".to_owned()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Does what redb may panic over: it asserts where it meets a damaged page or a failing disk. Such a panic is an
-/// error here, and nothing that it leaves half done is used again.
-fn quietly<T, E: std::fmt::Display>(body: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("it is damaged; restore it from a copy".to_owned()),
-    }
-}
-
 fn engine(doing: String, why: impl std::fmt::Display) -> StoreError {
     StoreError::Engine { doing, why: why.to_string() }
 }
@@ -496,8 +470,6 @@ fn corrupt(what: &'static str, why: String) -> StoreError {
     StoreError::Corrupt { what, why }
 }
 
-/// What is kept of the file in memory; more is the operating system's to keep.
-const CACHE_BYTES: usize = 8 << 20;
 /// A smaller file is left as it is.
 const TIDY_BYTES_MIN: u64 = 16 << 20;
 /// What errors call a store that is in no file of the machine.

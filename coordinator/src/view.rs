@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Engine;
 use crate::ledger;
 use crate::picture::{Compared, Gate, PastRound, Release, Rollout, RolloutChange, RolloutStage, RoundOutcome, Stage};
-use crate::plan::RunPlan;
 use crate::rollout::{OnFailure, Phase, Record, Sums, Target, channel, place};
 
 /// Rounds that are over, the latest first.
@@ -134,27 +133,9 @@ impl Run {
             paused: status.paused,
             version: status.version,
             digest: status.digest,
-            settings: settings(engine.plan()),
+            settings: engine.plan().settings(),
             changed: engine.conduct().settings,
         }
-    }
-}
-
-/// What shapes a plan's rounds.
-fn settings(plan: &RunPlan) -> Settings {
-    let raw = plan.raw();
-    Settings {
-        rounds: Some(raw.rounds),
-        steps: Some(raw.training.steps),
-        batch: Some(raw.training.batch),
-        learning_rate: Some(raw.training.learning_rate),
-        selection_goal: Some(raw.selection.goal),
-        selection_min: Some(raw.selection.min),
-        selection_timeout_ms: Some(raw.selection.timeout_ms),
-        reporting_goal: Some(raw.reporting.goal),
-        reporting_min: Some(raw.reporting.min),
-        reporting_timeout_ms: Some(raw.reporting.timeout_ms),
-        over_selection: Some(raw.over_selection),
     }
 }
 

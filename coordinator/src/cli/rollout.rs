@@ -10,6 +10,7 @@ use packfed_protocol::{Order, RolloutVerb};
 use super::confirm::{Sure, Why};
 use super::operator::{Operator, Whom};
 use super::output::show;
+use super::pages::pages;
 
 mod render;
 mod share;
@@ -145,13 +146,7 @@ fn page(operator: &Operator, before: u64) -> Result<Rollouts> {
 
 /// The latest rollouts, as the coordinator tells or the store if none does.
 pub(super) fn history(operator: &Operator, limit: usize) -> Result<Rollouts> {
-    let mut all = page(operator, u64::MAX)?;
-    while let Some(last) = all.rollouts.last().filter(|_| all.more && all.rollouts.len() < limit) {
-        let next = page(operator, last.number)?;
-        all.rollouts.extend(next.rollouts);
-        all.more = next.more;
-    }
-    all.more |= all.rollouts.len() > limit;
-    all.rollouts.truncate(limit);
-    Ok(all)
+    let of = |before| page(operator, before).map(|Rollouts { rollouts, more }| (rollouts, more));
+    let (rollouts, more) = pages(limit, of, |rollout| rollout.number)?;
+    Ok(Rollouts { rollouts, more })
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::confirm::{Sure, Why};
 use super::operator::{Operator, Whom};
 use super::output::{ago, facts, or_dash, percent, print, show, table};
+use super::pages::pages;
 
 /// Look at rounds, or end the open one.
 #[derive(Debug, Args)]
@@ -77,15 +78,14 @@ fn page(operator: &Operator, before: u64) -> Result<Rounds> {
 }
 
 fn list(operator: &Operator, limit: usize) -> Result<Rounds> {
-    let mut all = page(operator, u64::MAX)?;
-    while let Some(last) = all.rounds.last().filter(|_| all.more && all.rounds.len() < limit) {
-        let next = page(operator, last.round)?;
-        all.rounds.extend(next.rounds);
-        all.more = next.more;
-    }
-    all.more |= all.rounds.len() > limit;
-    all.rounds.truncate(limit);
-    Ok(all)
+    let mut open = None;
+    let of = |before| {
+        let Rounds { open: now_open, rounds, more } = page(operator, before)?;
+        open = now_open;
+        Ok((rounds, more))
+    };
+    let (rounds, more) = pages(limit, of, |past| past.round)?;
+    Ok(Rounds { open, rounds, more })
 }
 
 fn one(operator: &Operator, number: u64, json: bool) -> Result<()> {

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use packfed_protocol::{LABELS_MAX, Rejection, RejectionCode, Settings, Timestamp, WorkerId};
+use packfed_protocol::{LABELS_MAX, Rejection, RejectionCode, Round, Settings, Timestamp, WorkerId};
 
 use super::{Engine, Stage};
 use crate::change::Change;
 use crate::event::{Effect, Ticket, Write};
 use crate::ledger::{Conduct, Note, PastRound, RoundOutcome, keep};
-use crate::plan::RunPlan;
 use crate::registry::Standing;
 
 /// Who orders something, and why.
@@ -185,7 +184,7 @@ impl Engine {
     /// Notes that open rounds ended without a commit.
     pub(super) fn note_abandoned(
         &mut self,
-        round: (packfed_protocol::Round, usize, u32),
+        round: (Round, usize, u32),
         why: &str,
         now: Timestamp,
         effects: &mut Vec<Effect>,
@@ -198,7 +197,7 @@ impl Engine {
 
     /// Rounds that are over, by number; the last thousand.
     #[must_use]
-    pub const fn past(&self) -> &BTreeMap<packfed_protocol::Round, PastRound> {
+    pub const fn past(&self) -> &BTreeMap<Round, PastRound> {
         &self.past
     }
 
@@ -206,29 +205,6 @@ impl Engine {
     #[must_use]
     pub const fn conduct(&self) -> &Conduct {
         &self.conduct
-    }
-}
-
-impl RunPlan {
-    /// The plan with other settings.
-    ///
-    /// # Errors
-    /// If a number is out of bounds then.
-    pub fn with(&self, settings: &Settings) -> Result<Self, crate::plan::PlanError> {
-        let mut raw = self.raw().clone();
-        let &Settings { rounds, steps, batch, learning_rate, over_selection, .. } = settings;
-        raw.rounds = rounds.unwrap_or(raw.rounds);
-        raw.training.steps = steps.unwrap_or(raw.training.steps);
-        raw.training.batch = batch.unwrap_or(raw.training.batch);
-        raw.training.learning_rate = learning_rate.unwrap_or(raw.training.learning_rate);
-        raw.over_selection = over_selection.unwrap_or(raw.over_selection);
-        raw.selection.goal = settings.selection_goal.unwrap_or(raw.selection.goal);
-        raw.selection.min = settings.selection_min.unwrap_or(raw.selection.min);
-        raw.selection.timeout_ms = settings.selection_timeout_ms.unwrap_or(raw.selection.timeout_ms);
-        raw.reporting.goal = settings.reporting_goal.unwrap_or(raw.reporting.goal);
-        raw.reporting.min = settings.reporting_min.unwrap_or(raw.reporting.min);
-        raw.reporting.timeout_ms = settings.reporting_timeout_ms.unwrap_or(raw.reporting.timeout_ms);
-        Self::new(raw)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The shelf of releases as the server has it: what is frozen, what is told of, and what a worker needs of it.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use anyhow::Result;
@@ -20,6 +21,8 @@ pub(super) struct Releases {
     shelf: Shelf,
     /// What was offered of late: a stage's workers mostly come from one release to one other.
     offered: VecDeque<((ReleaseRef, Option<ReleaseRef>), Offered)>,
+    /// What was last found on the shelf: a release never changes, so the same numbers are the same releases.
+    listed: RefCell<(BTreeMap<u64, bool>, Vec<Release>)>,
 }
 
 /// What a worker is told of a release, and what it then fetches.
@@ -31,7 +34,7 @@ pub(super) struct Offered {
 
 impl Releases {
     pub(super) fn new(identity: Identity, store: &Path) -> Self {
-        Self { identity, shelf: Shelf::beside(store), offered: VecDeque::new() }
+        Self { identity, shelf: Shelf::beside(store), offered: VecDeque::new(), listed: RefCell::default() }
     }
 
     fn key(&self) -> CoordinatorId {
@@ -62,9 +65,15 @@ impl Releases {
     /// All that are there, the latest first.
     pub(super) fn list(&self) -> Result<Vec<Release>, Rejection> {
         let numbers = self.shelf.numbers().map_err(|error| refused(&error))?;
-        let there = numbers.into_iter().rev().filter(|(_, there)| *there);
-        let manifest = |(number, _)| self.shelf.manifest(number, &self.key());
-        there.map(|there| Ok(Release::of(&manifest(there).map_err(|error| refused(&error))?))).collect()
+        let mut listed = self.listed.borrow_mut();
+        if listed.0 != numbers {
+            let there = numbers.iter().rev().filter(|(_, there)| **there);
+            let manifest = |(number, _): (&u64, _)| self.shelf.manifest(*number, &self.key());
+            let release = |there| manifest(there).map(|manifest| Release::of(&manifest));
+            let releases = there.map(release).collect::<Result<_, _>>().map_err(|error| refused(&error))?;
+            *listed = (numbers, releases);
+        }
+        Ok(listed.1.clone())
     }
 
     /// What a worker that runs one release is told of another: the words that differ, if they are fewer.
